@@ -99,6 +99,8 @@ def documented(repo: Path) -> dict[str, list[str]]:
         if line.startswith(("## ", "### " + HOST)):
             section = line.lstrip("# ")
         row = re.match(r"\| `([^`]+)` \| [^|]{10,} \| [^|]{5,} \|$", line)
+        if section == "Progress":
+            continue
         if row:
             found.setdefault(section, []).append(row[1])
         elif line.startswith("| `"):
@@ -178,6 +180,17 @@ def test_page(repo: Path) -> None:
         assert len(listed) == len(set(listed)), cls
         wrong = sorted(set(listed) ^ codes[cls])
         assert not wrong, f"{cls}: on one side only: {wrong}"
+
+
+def test_the_pages_table_of_progress_is_the_devices(repo: Path) -> None:
+    from warden_host.fleet import errors_page
+
+    source = (repo / "lib/warden/agent/device.py").read_text()
+    found = re.search(r"_PROGRESS = const\(([^)]+)\)", source)
+    assert found is not None
+    assert set(errors_page.progress()) == set(found[1].replace('"', "").split())
+    assert errors_page.entry("link-up").class_name == "Progress"
+    assert errors_page.entry("gate-open").class_name == "PeerError"
 
 
 def test_every_code_is_provoked(repo: Path) -> None:

@@ -36,7 +36,10 @@ def explain(code: str | None, as_json: bool) -> None:
         screen.print_json(_record(found))
         return
     side = "a device, or the host" if found.side == "device" else "the host"
-    click.echo(f"{found.code}: a {found.class_name} of {side}\n")
+    kind = f"a {found.class_name} of {side}"
+    if found.class_name == "Progress":
+        kind = "progress in a device's log"
+    click.echo(f"{found.code}: {kind}\n")
     for text in (found.means, "→ " + found.do):
         click.echo(click.wrap_text(text, screen.width(), "  ", "  "))
 

@@ -8,6 +8,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import device_tree
 
 _ROW = re.compile(r"\| `(?P<code>[a-z0-9-]+)` \| (?P<means>[^|]+) \| (?P<do>[^|]+) \|$")
+_STEP = re.compile(r"\| `(?P<code>[a-z0-9-]+)` \| (?P<means>[^|]+) \|$")  # of progress
 _HOST = "Host: "  # of a section of codes that only the host raises
 _LINK = re.compile(r"\[([^]]+)\]\(([^)]+)\)")
 _MOST_NEAR = 3
@@ -26,16 +27,9 @@ class Entry:
 
 def entries() -> dict[str, Entry]:
     """Return code → its entry, in the order of the page. Raises tree-missing."""
-    path = device_tree.tree().root / "docs" / "errors.md"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        raise HostError(
-            "tree-missing", "docs/errors.md is not there", "install warden again, from its wheel"
-        ) from None
     found: dict[str, Entry] = {}
     section = ""
-    for line in text.splitlines():
+    for line in _text().splitlines():
         if line.startswith(("## ", "### " + _HOST)):
             section = line.lstrip("# ")
         row = _ROW.match(line)
@@ -47,9 +41,19 @@ def entries() -> dict[str, Entry]:
     return found
 
 
+def progress() -> dict[str, str]:
+    """Return code → meaning of what a device's log says of its own steps. Raises tree-missing."""
+    rows = (_STEP.match(line) for line in _text().splitlines())
+    return {row["code"]: _plain(row["means"]) for row in rows if row is not None}
+
+
 def entry(code: str) -> Entry:
     """Return a code's entry. Raises bad-argument, which names similar codes."""
-    known = entries()
+    steps = {
+        code: Entry(code, "Progress", "device", means, "Nothing: it is no error.")
+        for code, means in progress().items()
+    }
+    known = steps | entries()
     found = known.get(code.strip().lower())
     if found is not None:
         return found
@@ -60,6 +64,16 @@ def entry(code: str) -> Entry:
         f"there is no code {code[:40]!r}",
         f"{similar}`warden explain` lists all; an application's own codes are in its documentation",
     )
+
+
+def _text() -> str:
+    path = device_tree.tree().root / "docs" / "errors.md"
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise HostError(
+            "tree-missing", "docs/errors.md is not there", "install warden again, from its wheel"
+        ) from None
 
 
 def _plain(text: str) -> str:

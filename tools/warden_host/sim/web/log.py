@@ -14,11 +14,15 @@ _MARKS = {"PeerError": "refused", "LinkError": "network", "StoreError": "board"}
 
 
 class Line(NamedTuple):
-    """number: counts from the first line on. mark: refused, network, board, note, or none."""
+    """number: counts from the first line on. mark: refused, network, board, note, or none.
+
+    means: what the line's code means, where no line before it says so.
+    """
 
     number: int
     text: str
     mark: str
+    means: str = ""
 
 
 class Log:
@@ -29,6 +33,10 @@ class Log:
             one.code: _MARKS.get(one.class_name.partition(" ")[0], "board")
             for one in errors_page.entries().values()
         }
+        known = errors_page.entries().values()
+        self._progress = errors_page.progress()
+        self._means = {one.code: one.means.replace("`", "") for one in known} | self._progress
+        self._explained: dict[str, int] = {}  # code → the line that says what it means
         self.lines: deque[Line] = deque(maxlen=MOST)
         self.count = 0
 
@@ -38,14 +46,30 @@ class Log:
         mark: None to find it by the line's code.
         """
         self.count += 1
-        self.lines.append(Line(self.count, text, self._mark(text) if mark is None else mark))
+        code = "" if mark is not None else self._code(text)
+        shown = self._mark(text) if mark is None else mark
+        self.lines.append(Line(self.count, text, shown, self._meaning(code)))
 
     def after(self, number: int) -> list[Line]:
         """Return the lines behind one that was shown."""
         return [line for line in self.lines if line.number > number]
 
+    def _meaning(self, code: str) -> str:
+        """Return what a code means, once for all lines that are kept."""
+        before = self._explained.get(code)
+        if code not in self._means or (before is not None and before > self.count - MOST):
+            return ""
+        self._explained[code] = self.count
+        return self._means[code]
+
+    def _code(self, text: str) -> str:
+        found = _CODE.match(text)
+        return found[2] if found else ""
+
     def _mark(self, text: str) -> str:
         if text.startswith("--"):
             return "note"
         found = _CODE.match(text)
-        return self._marks.get(found[2], "refused" if found[1] else "") if found else ""
+        if not found or (found[2] in self._progress and not found[1]):
+            return ""
+        return self._marks.get(found[2], "refused" if found[1] else "")

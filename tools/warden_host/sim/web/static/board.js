@@ -122,14 +122,20 @@ export class Board {
     }
   }
 
-  /** @param {[number, string, string][]} lines */
+  /** @param {[number, string, string, string][]} lines */
   showLog(lines) {
     const list = this.log;
     const atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 4;
-    for (const [, text, mark] of lines) {
+    for (const [, text, mark, means] of lines) {
       const line = document.createElement("li");
       line.className = mark;
       line.textContent = ["refused", "network", "board"].includes(mark) ? `${mark}: ${text}` : text;
+      if (means) {
+        const note = document.createElement("span");
+        note.className = "means";
+        note.textContent = ` (${means})`;
+        line.append(note);
+      }
       this.lines.append(line);
     }
     while (this.lines.children.length > MOST) this.lines.firstElementChild?.remove();
