@@ -120,14 +120,16 @@ def test_what_is_open(tmp_path):
     assert Listening("tcp", "::", 22) in found
     assert Listening("udp", "127.0.0.1", 53) in found
     assert len(found) == 5
-    judged = {one.text: one.what for one in open_ports.judge(found, {8883, 8884}, 8882, {22})}
+    judged = {
+        one.text: one.what for one in open_ports.check_ports(found, {8883, 8884}, 8882, {22})
+    }
     assert judged == {
         "tcp [::]:22: as you said": "ok",
         "tcp 0.0.0.0:6379 (redis-server): none of the fleet's": "open",
         "tcp 0.0.0.0:8883: the broker, for devices and applications": "ok",
         "nothing listens on the broker's port 8884": "missing",
     }
-    exposed = list(open_ports.judge([Listening("tcp", "0.0.0.0", 8882)], (), 8882, ()))
+    exposed = list(open_ports.check_ports([Listening("tcp", "0.0.0.0", 8882)], (), 8882, ()))
     assert [one.what for one in exposed] == ["exposed"]
     with refused("not-applicable"):
         open_ports.listening(tmp_path / "none")

@@ -46,7 +46,7 @@ def test_bytes_count_and_so_does_the_engines_time(meter):
 def test_a_device_costs_no_other_and_can_be_forgotten(meter):
     assert run(meter, 1000, 10) > 0
     assert run(meter, 90, 10, device="D2") == -1
-    meter.forget("D1")
+    meter.reset("D1")
     assert run(meter, 1000, 10) > 0
 
 

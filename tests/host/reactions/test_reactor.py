@@ -41,7 +41,7 @@ class Authority:
         self.floods = FloodGuard(lambda: 5.0)
         self.dropped: list[str] = []
         self.known = KnownDevices()
-        self.known.read(stage.store, self.floods.forget)
+        self.known.read(stage.store, self.floods.reset)
 
     def ask(self, question):
         return question(self.stage.engine)
@@ -288,7 +288,7 @@ def test_a_device_of_another_type_gets_its_rules(house):
     house.authority.floods.admits(DEVICE, 1)
     with house.store.transaction():
         house.store.add_device(replace(SEALED, type="lock"))
-    house.authority.known.read(house.store, house.authority.floods.forget)
+    house.authority.known.read(house.store, house.authority.floods.reset)
     assert house.authority.known.types == {DEVICE: "lock"}
     house.authority.floods.admits(DEVICE, 1)
     assert asked == [DEVICE] * 2

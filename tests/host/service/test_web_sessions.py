@@ -123,7 +123,7 @@ def test_sessions_stand_over_a_restart(account, tmp_path, monkeypatch):
 
     def restart():
         account.sessions.end("alice")
-        account.sessions.restore(kept_sessions.take(tmp_path))
+        account.sessions.restore(kept_sessions.pop(tmp_path))
 
     restart()
     assert account.sessions.rights(token)[0].name == "alice"
@@ -140,16 +140,16 @@ def test_sessions_stand_over_a_restart(account, tmp_path, monkeypatch):
         written.replace(b'"boot"', b'"b"'),
     ):
         path.write_bytes(wrong)
-        assert kept_sessions.take(tmp_path) == []
+        assert kept_sessions.pop(tmp_path) == []
     path.write_bytes(written + b" " * kept_sessions.MOST_BYTES)
-    assert kept_sessions.take(tmp_path) == []
+    assert kept_sessions.pop(tmp_path) == []
     (tmp_path / "other").write_bytes(written)
     path.symlink_to(tmp_path / "other")
-    assert kept_sessions.take(tmp_path) == []
+    assert kept_sessions.pop(tmp_path) == []
     path.unlink()
     monkeypatch.setattr(kept_sessions, "_boot", lambda: "")  # a machine that does not tell
     path.write_bytes(written)
-    assert kept_sessions.take(tmp_path) == []
+    assert kept_sessions.pop(tmp_path) == []
 
 
 def test_a_kept_session_does_not_outlast_its_log_in(account):

@@ -1,4 +1,4 @@
-"""Find what listens on this machine (Linux), and judge it against what the fleet needs."""
+"""Find what listens on this machine (Linux), and compare it with what the fleet needs."""
 
 import contextlib
 import os
@@ -60,7 +60,7 @@ def listening(proc: Path = Path("/proc")) -> list[Listening]:
     return sorted(found.values(), key=lambda one: (one.protocol, one.port, one.address))
 
 
-def judge(
+def check_ports(
     present: Collection[Listening],
     ports: Collection[int],
     admin_port: int,

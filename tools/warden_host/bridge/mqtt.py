@@ -205,11 +205,13 @@ class MqttOutlet:
         """End, and say goodbye to the broker for a bounded time: it may not answer."""
         self._closing = True
         self._wake.set()
-        goodbye = threading.Thread(target=self._say_goodbye, name="warden-goodbye", daemon=True)
+        goodbye = threading.Thread(
+            target=self._publish_offline, name="warden-goodbye", daemon=True
+        )
         goodbye.start()
         goodbye.join(_GOODBYE_S)
 
-    def _say_goodbye(self) -> None:
+    def _publish_offline(self) -> None:
         """Publish the end by QoS 0, which waits for no other message, and wait for paho's end."""
         self._client.publish(f"{self._settings.prefix}/availability", "offline", 0, retain=True)
         self._client.disconnect()

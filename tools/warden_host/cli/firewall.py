@@ -134,7 +134,7 @@ def check(state: State, also: tuple[int, ...], as_json: bool) -> int:
     fleet = state.fleet(by_root=True)
     present = open_ports.listening()
     broker = fleet.settings.broker
-    found = list(open_ports.judge(present, ports(fleet), broker.admin_port, also))
+    found = list(open_ports.check_ports(present, ports(fleet), broker.admin_port, also))
     bad = any(one.bad for one in found)
     for one in found:
         if as_json:

@@ -72,8 +72,8 @@ class FloodMeter:
         account.processor_ms += seconds * 1000
         return self._found(device, account, now)
 
-    def forget(self, device: str) -> None:
-        """Forget a device, so that it can be found again."""
+    def reset(self, device: str) -> None:
+        """Drop the account of a device, so that a flood of it can be found again."""
         self._accounts.pop(device, None)
 
     def _account(self, device: str, now: float) -> _Account:

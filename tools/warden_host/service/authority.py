@@ -83,7 +83,7 @@ class Authority:
     def __enter__(self) -> "Authority":
         with Store(self._fleet.database) as store:
             apps = app_export.served(store)
-            self.known.read(store, self.floods.forget)
+            self.known.read(store, self.floods.reset)
         self.codes.__enter__()
         try:
             for app in (App(AUTHORITY, (), ()), *apps):
@@ -180,7 +180,7 @@ class Authority:
     def reload(self) -> None:
         """Connect and disconnect applications, and accept devices, as fleet.db has them now."""
         with self._changing, Store(self._fleet.database) as store:
-            self.known.read(store, self.floods.forget)
+            self.known.read(store, self.floods.reset)
             served = app_export.served(store)
             self.do(lambda engine: engine.exported.cache_clear())
             for appid in outdated(self._fleet, self._links, served):

@@ -102,7 +102,7 @@ def console(
         most_of_a_user=MOST_CALLS,
         most=MOST_CALLS,
     )
-    sessions.restore(kept_sessions.take(fleet.root))
+    sessions.restore(kept_sessions.pop(fleet.root))
     try:
         with server, contextlib.closing(Console(fleet, address, path, announce)) as running:
             running.server, running.sessions, running.api = server, sessions, api

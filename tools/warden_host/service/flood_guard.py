@@ -73,11 +73,11 @@ class FloodGuard:
         """Accept no message of a device any more."""
         self.dropped.add(device)
 
-    def forget(self, device: str) -> None:
-        """Begin anew with a device: it was cut off, quarantined or let in again."""
+    def reset(self, device: str) -> None:
+        """Drop what is known of a device that was cut off, quarantined or let in again."""
         with self._guard:
             self.dropped.discard(device)
-            self._meter.forget(device)
+            self._meter.reset(device)
 
 
 def record_refused(store: Store, refused: dict[Sender, int]) -> Iterable[FleetEvent]:

@@ -29,7 +29,7 @@ def put(root: Path, rows: list[list[Any]]) -> None:
             file.write(data)
 
 
-def take(root: Path) -> list[Any]:
+def pop(root: Path) -> list[Any]:
     """Return the sessions that were written, and remove them; none of another boot."""
     path = root / FILE
     try:

@@ -199,7 +199,7 @@ class Reactor:
 
     def _on_readmitted(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device")
-        self._authority.floods.forget(device)
+        self._authority.floods.reset(device)
 
         def follow_store(engine: Engine) -> None:
             restriction.follow(engine.state(device), engine.store.device(device))
@@ -238,7 +238,7 @@ class Reactor:
             self._disable(names.device_client(self._type(device), device))
             raise
         self._show(job._replace(text=f"gateway {gateway}: {job.text}"))
-        self._later(_BACKLOG_S, lambda: self._authority.floods.forget(device))
+        self._later(_BACKLOG_S, lambda: self._authority.floods.reset(device))
 
     def _later(self, seconds: float, work: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, work)
@@ -309,7 +309,7 @@ class Reactor:
         if kind == DEREGISTER:
             self._revoked()
         else:
-            self._authority.floods.forget(device)
+            self._authority.floods.reset(device)
 
     def _failed(self, job: _Job, error: HostError) -> None:
         text = f"{job.kind} for {job.code} failed: {error.text}"

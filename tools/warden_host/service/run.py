@@ -385,7 +385,7 @@ class _Dispatcher:
 
     def _reload(self, line: Line, caller: Caller) -> None:
         device = read_text(line, "device", "")
-        self.authority.floods.forget(device)
+        self.authority.floods.reset(device)
         self.authority.ask(lambda engine: engine.unload(device))
         self.authority.reload()
         if self.exported is not None:
