@@ -52,12 +52,16 @@ class OutOfMemory(HostError):
 
 # A retired code is never used again for something else.
 _OWN: dict[type[HostError], str] = {
-    UsageError: "app-running bad-argument bad-json bad-name reserved-command device-unknown not-applicable",
+    UsageError: """
+        app-running bad-argument bad-json bad-name device-unknown not-applicable
+        reserved-command
+    """,
     LinkError: "counter-exhausted gap no-session old-session timed-out unreachable",
     PeerError: """
-        bad-body bad-topic broker-refused certificate-untrusted cbor-limit cbor-malformed cbor-not-canonical
-        cose-algorithm cose-malformed mqtt-too-large pin-mismatch plain-refused quarantined replayed retained
-        sealed-refused stale-hello tampered wrong-application
+        bad-body bad-topic broker-refused cbor-limit cbor-malformed cbor-not-canonical
+        certificate-untrusted cose-algorithm cose-malformed mqtt-too-large pin-mismatch
+        plain-refused quarantined replayed retained sealed-refused stale-hello tampered
+        wrong-application
     """,
     StoreError: "clock-jumped filesystem key-damaged key-missing key-permissions",
 }
@@ -65,12 +69,12 @@ _OWN: dict[type[HostError], str] = {
 # them.
 _DEVICES: dict[type[HostError], str] = {
     LinkError: """
-        busy dns-failed expired link-closed link-taken link-timeout mqtt-unavailable
-        outbox-full payload-tampered token-unavailable update-chunk update-state update-timeout
+        busy dns-failed expired link-closed link-taken link-timeout mqtt-unavailable outbox-full
+        payload-tampered token-unavailable update-chunk update-state update-timeout
     """,
     StoreError: """
-        already-provisioned counter-limit no-ota not-provisioned randomness root-key slot-damaged
-        slot-full slot-unsigned vault-damaged vault-limit vault-unwritten wiped
+        already-provisioned counter-limit no-ota not-provisioned randomness root-key
+        slot-damaged slot-full slot-unsigned vault-damaged vault-limit vault-unwritten wiped
     """,
     OutOfMemory: "out-of-memory",
 }

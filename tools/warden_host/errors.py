@@ -158,32 +158,30 @@ _HINTS = {
 _OWN: dict[type[HostError], str] = {
     HostError: "internal-error",
     UsageError: """
-        app-exists app-unknown backup-due backup-key bad-code bad-firmware bad-list bad-policy board-full
-        board-provisioned board-unfit broker-missing broker-port broker-running config-malformed
-        control-malformed device-exists device-running emulator-missing fleet-exists fleet-served
-        fleet-missing flash-differs gateway-exists gateway-unknown geo-missing group-unknown
-        token-unknown image-failed interrupted login-paused login-refused login-stale
-        address-refused passkey-cloned passkey-refused passkey-unavailable
-        micropython-missing no-board no-boot-volume no-network not-enrolled not-serving
-        operator-exists operator-unknown origin-refused owner-only passphrase-missing
-        rate-limited token-missing
-        passphrase-wrong port-unknown release-exists release-key release-missing revoked role-missing
-        rollout-running rollout-unknown session-ended tree-missing web-failed
-        web-missing wrong-board
+        address-refused app-exists app-unknown backup-due backup-key bad-code bad-firmware
+        bad-list bad-policy board-full board-provisioned board-unfit broker-missing broker-port
+        broker-running config-malformed control-malformed device-exists device-running
+        emulator-missing flash-differs fleet-exists fleet-missing fleet-served gateway-exists
+        gateway-unknown geo-missing group-unknown image-failed interrupted login-paused
+        login-refused login-stale micropython-missing no-board no-boot-volume no-network
+        not-enrolled not-serving operator-exists operator-unknown origin-refused owner-only
+        passkey-cloned passkey-refused passkey-unavailable passphrase-missing passphrase-wrong
+        port-unknown rate-limited release-exists release-key release-missing revoked
+        role-missing rollout-running rollout-unknown session-ended token-missing token-unknown
+        tree-missing web-failed web-missing wrong-board
     """,
-    LinkError: """
-        board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed
-    """,
+    LinkError: "board-lost board-silent flash-failed fuses-failed image-mismatch provision-failed",
     PeerError: """
         account-flood account-shared board-failed certificate-name command-refused device-cloned
-        device-flood network-unproved policy-unproved flooded
-        old-manifest token-expired token-invalid token-revoked token-scope token-unproved
-        payload-key pins-malformed suit-component suit-condition suit-digest suit-limit suit-malformed
-        suit-unsupported wrong-device
-        incident-gap incident-tampered
+        device-flood flooded incident-gap incident-tampered network-unproved old-manifest
+        payload-key pins-malformed policy-unproved suit-component suit-condition suit-digest
+        suit-limit suit-malformed suit-unsupported token-expired token-invalid token-revoked
+        token-scope token-unproved wrong-device
     """,
-    StoreError: "backup-damaged audit-broken broker-failed messages-lost crl-damaged database-damaged geo-damaged "
-    "registry-damaged",
+    StoreError: """
+        audit-broken backup-damaged broker-failed crl-damaged database-damaged geo-damaged
+        messages-lost registry-damaged
+    """,
 }
 register(_OWN, _HINTS)
 CODES = client.registered()
