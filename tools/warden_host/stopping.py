@@ -24,7 +24,7 @@ _READ = 65536
 
 
 class Stop:
-    """Whether this program is to end. A context, which closes its pipe.
+    """Tell whether this program is to end. A context, which closes its pipe.
 
     signals: how often SIGINT or SIGTERM came.
     """

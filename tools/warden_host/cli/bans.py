@@ -292,7 +292,7 @@ def _listed(state: State) -> dict[str, Any]:
 
 
 def _changed(state: State, request: dict[str, Any], change: Change) -> dict[str, Any]:
-    """Change fleet.db, here or by the operators' socket; return what came of it for JSON."""
+    """Change fleet.db, here or by the operators' socket; return the result for JSON."""
     if state.socket is not None:
         return control_client.call(state.socket, request, _TIMEOUT_S)
     fleet = state.fleet()

@@ -32,7 +32,7 @@ class State(Protocol):
 
     @property
     def is_pending(self) -> bool:
-        """Whether a change is not proved yet."""
+        """Return whether a change is not proved yet."""
 
 
 S = TypeVar("S", bound=State)

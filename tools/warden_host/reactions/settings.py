@@ -24,7 +24,7 @@ REACTIONS = (IGNORE, ALERT, QUARANTINE, DEREGISTER)  # each includes the ones be
 FLOOD, CLONED, SHARED = "device-flood", "device-cloned", "account-shared"
 ACCOUNT_FLOOD = "account-flood"  # of an application, its tokens, or a gateway
 # Only what a device's own account did, or what its own keys prove, takes its rights away. A
-# report of a forged message is no guilt of the device: whoever owns the broker can cause it.
+# report of a forged message is no guilt of the device: the broker's owner can cause it.
 DEFAULTS: Mapping[str, str] = {
     FLOOD: DEREGISTER,
     ACCOUNT_FLOOD: DEREGISTER,

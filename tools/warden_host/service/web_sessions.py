@@ -223,7 +223,7 @@ class WebSessions:
                         login, str(id_), str(address), float(began), float(used)
                     )
                 except (TypeError, ValueError):
-                    continue  # a file that somebody wrote: its row opens nothing
+                    continue  # a file that was altered: its row opens nothing
 
     def _operator(self, session: _Session | None) -> Operator | None:
         """Return a session's operator, unless the log-in that it began with was replaced."""
