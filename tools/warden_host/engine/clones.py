@@ -4,8 +4,8 @@ Each start and each hello of a device raises its counters, so hellos of one devi
 below the proven counters comes of a record that is played back, of a device whose flash was
 restored, or of a copy. Which of them, two things tell:
 
-- A wake with a fresh nonce goes to the client that is connected. A hello that repeats the nonce and is
-  still below was made now, by a holder of the keys: no record.
+- A wake with a fresh nonce goes to the client that is connected. A hello that repeats the nonce
+  and is still below was made now, by a holder of the keys: no record.
 - A restored device stays below until its counters have passed, once. Two devices under one account
   push each other off the broker, and prove themselves by turns: below, above, below, above.
 
