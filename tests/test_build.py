@@ -171,6 +171,14 @@ def test_a_class_notes_no_names(tmp_path: Path, micropython: str) -> None:
     assert run(tmp_path, built.sources, micropython, code) == ("False Device\n", "")
 
 
+def test_arguments_of_a_tests_own_functions_are_its_own() -> None:
+    """Also where the package has a function of that name; not those that may pass them on."""
+    tree = {"warden/one.py": ast.parse("def made(a): pass\ndef given(a): pass")}
+    text = "def made(own): pass\ndef given(**more): pass\n"
+    text += "made(own=1)\ngiven(passed=2)\nthing.made(foreign=3)"
+    assert passed_by_name(tree, {}, {"test.py": ast.parse(text)}) == {"passed", "foreign"}
+
+
 def test_words_of_a_sentence_are_no_names() -> None:
     """An argument of a call is for a person; a text that is split, or kept, may list names."""
     chip = (

@@ -42,12 +42,23 @@ def passed_by_name(tree: Tree, outside: Tree, users: Tree) -> set[str]:
     found: set[str] = set()
     for part, foreign in ((tree, set()), (outside, set()), (users, own)):
         for module in part.values():
+            here = _closed(module) if part is users else set()
             for node in walk(module):
                 if isinstance(node, ast.Call):
                     called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                    if called not in foreign:
+                    if called not in foreign and getattr(node.func, "id", "") not in here:
                         found |= {one.arg for one in node.keywords if one.arg}
     return found
+
+
+def _closed(module: ast.Module) -> set[str]:
+    """Return the functions at the top of a file that take no argument by any name: what a call of
+    one passes by name is the file's own, whatever else has that function's name."""
+    return {
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is None
+    }
 
 
 def _defined(module: ast.Module) -> Iterator[str]:

@@ -24,6 +24,7 @@ HOST_ARCHITECTURE = "x64"
 # needs it.
 KEPT = REPO / "build" / "built"
 KEPT_S = 24 * 3600
+_HOST = tuple(f"examples/{name}/" for name in ("application", "demo", "gateway"))
 _OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|measure_kit)\.py")
 
 
@@ -85,7 +86,7 @@ def inputs(
     outside = read(REPO, "boards", "examples", "firmware", "build/umqtt")
     following = read(REPO, "tests/unit", "tests/bench", "tests/e2e/device") | (users or {})
     # Programs of the host say nothing about the package.
-    outside = {path: text for path, text in outside.items() if "examples/demo/" not in path}
+    outside = {path: text for path, text in outside.items() if not path.startswith(_HOST)}
     following = {path: text for path, text in following.items() if not _OF_HOST.match(path)}
     return read(REPO / "lib", "warden"), following, outside
 

@@ -202,8 +202,10 @@ def shorten(sources: Tree, tree: Tree, outside: Tree, users: Tree) -> dict[str, 
     rename_arguments(tree, public, by_name, held_names(), firmware)
     words, spoken = Words(tree), Words(outside)
     kept = {part for path in tree for part in dotted(path).split(".")}
-    # Of a text of several words, too: the table of drivers is one. None of a sentence.
-    kept |= {word for text in words.listed for word in text.split()}
+    # Of a text of several names, too: the table of drivers is one. None of a sentence, nor of a
+    # text in which any word can be no name.
+    listed = [text.split() for text in words.listed]
+    kept |= {word for text in listed if all(map(str.isidentifier, text)) for word in text}
     kept |= words.strings | by_name | words.imported | foreign_names(tree) | constant_names(tree)
     # What code outside the package calls by a private name is its own.
     about = asked_names(outside) | spoken.imported | spoken.strings | looked_up(users)
