@@ -181,10 +181,13 @@ class Agent:
 
     def greet(self) -> "list[tuple[bytes, bytes]]":
         """Begin all sessions anew; return their hellos, which follow the log-in."""
-        now = self.now_ms()
+        now, hellos = self.now_ms(), []
         for session in self.sessions:
             session.start(now)
-        return [(self.names.event(one[0], COSE).encode(), one[1]) for one in self._tick(now)]
+            message = session.tick(now)
+            if message is not None:
+                hellos.append((self.names.event(message[0], COSE).encode(), message[1]))
+        return hellos
 
     def _record_failure(self, error: PeerError, began_ms: int) -> None:
         try:
@@ -233,10 +236,11 @@ class Agent:
 
     async def _run_due(self, now_ms: int) -> "int | None":
         """Send what is due by now; return when the next is, or None."""
-        for event, data in self._tick(now_ms):
-            await self._send_bytes(event, COSE, data)
         due = None
-        for session in self.sessions:
+        for session in list(self.sessions):  # a rotation may change them meanwhile
+            message = session.tick(now_ms)
+            if message is not None:
+                await self._send_bytes(message[0], COSE, message[1])
             due = earlier(due, session.due_ms())
         if self.plain is not None:
             for request in self.plain.requests(now_ms):
@@ -245,10 +249,6 @@ class Agent:
         if self.rotation is not None:
             due = earlier(due, self.rotation.due_ms(now_ms))
         return due
-
-    def _tick(self, now_ms: int) -> "list[tuple[str, bytes]]":
-        """Return the hellos and repeated readies that are due by now, as (event, bytes)."""
-        return list(filter(None, [session.tick(now_ms) for session in self.sessions]))
 
     async def _report_incidents(self, now_ms: int) -> "int | None":
         """Log and report incidents that are due; return when the next are, or None."""

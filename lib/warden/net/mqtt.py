@@ -94,8 +94,6 @@ class Client:
         ensure(fits, "bad-argument", "a last will this size does not fit")
         self.will = name, payload, qos
 
-    # -- one connection -----------------------------------------------------------------------
-
     async def connect(self, link: "Link", host: str, port: int, deadline_ms: int) -> None:
         """Open the link, log in, restore the subscriptions and send the first messages.
 
@@ -143,59 +141,67 @@ class Client:
                 pass  # it is closed below in any case
         self.close()
 
-    async def pump(self) -> None:
-        """Receive messages and send pings until the connection breaks; raise what broke it."""
-        try:
-            while True:
-                await self._read_or_wait(self.keepalive.keepalive_ms)
-        finally:
-            self.close()
+    async def pump(self, once_ms: int = 0) -> None:
+        """Receive messages and send pings until the connection breaks; raise what broke it.
 
-    async def _read_or_wait(self, most_ms: int) -> None:
-        """Read once; or, while another task reads, wait for an answer or that task's end."""
-        if not self._reading:
-            self._reading = True
+        once_ms: only handle one packet, or wait for bytes until a ping is due, at most so long;
+        while another task reads, wait for an answer or that task's end. All in one coroutine: each
+        that awaits another one takes 200 bytes of a C stack of 8 KB.
+        """
+        framer, times, again = self.framer, self.keepalive, True
+        most_ms = once_ms or times.keepalive_ms
+        while again:
+            again, reads = not once_ms, not self._reading
             try:
-                await self._turn(most_ms)
+                if not reads:
+                    await self._wait_answered(most_ms)
+                    continue
+                self._reading = True
+                if not await self.receive():
+                    await self._wait_bytes(most_ms)
+                    continue
+                times.received_at = time.ticks_ms()
+                times.began_at = None  # the next packet has its own time, also where it began
+                if framer.skipped or framer.kind & 0xF0 != wire.PUBLISH:
+                    self._handle()
+                else:
+                    topic, payload, pid = framer.message()
+                    if pid:
+                        self._out.extend(wire.puback(pid))
+                    self._on_message(topic, payload, framer.retained)
+                framer.clear()
+                # A flood of messages must not starve the application. What the agent answers goes
+                # out in one record with the PUBACK: behind it, it could wait for a delayed ACK.
+                await asyncio.sleep_ms(0)
+                pause, self.pause_ms = self.pause_ms, 0
+                await asyncio.sleep_ms(pause)
+                if self._out:
+                    await self.flush()
+            except BaseException:  # also when the task is cancelled
+                if not once_ms:
+                    self.close()
+                raise
             finally:
-                self._reading = False
-                self._answered.set()
-            return
+                if reads:
+                    self._reading = False
+                    self._answered.set()
+
+    async def _wait_answered(self, most_ms: int) -> None:
         self._answered.clear()
         try:
             await asyncio.wait_for_ms(self._answered.wait(), most_ms)
         except asyncio.TimeoutError:
             pass  # the caller's deadline decides
 
-    async def _turn(self, most_ms: int) -> None:
-        """Handle one packet, or wait for bytes until a ping is due, at most most_ms."""
-        times = self.keepalive
-        if await self.receive():
-            times.received_at = time.ticks_ms()
-            times.began_at = None  # the next packet has its own time, also where it began already
-            framer = self.framer
-            if framer.skipped or framer.kind & 0xF0 != wire.PUBLISH:
-                self._handle()
-            else:  # here, not in a function below: a C stack has 8 KB
-                topic, payload, pid = framer.message()
-                if pid:
-                    self._acknowledge(pid)
-                self._on_message(topic, payload, framer.retained)
-            framer.clear()
-            # A flood of messages must not starve the application. What the agent answers meanwhile
-            # goes out in one record with the PUBACK: behind it, it could wait for a delayed ACK.
-            await asyncio.sleep_ms(0)
-            pause, self.pause_ms = self.pause_ms, 0
-            await asyncio.sleep_ms(pause)
-            if self._out:
-                await self.flush()
-            return
-        wait = min(most_ms, times.left_ms(self.framer.started, time.ticks_ms()))
+    async def _wait_bytes(self, most_ms: int) -> None:
+        """Wait for bytes, at most most_ms, or send a ping where one is due."""
+        times, now = self.keepalive, time.ticks_ms()
+        wait = min(most_ms, times.left_ms(self.framer.started, now))
         if wait > 0:
             await self._open_link().wait_readable(wait)
         elif times.ping_at is None:
             self._out.extend(b"\xc0\x00")
-            times.ping_at = time.ticks_ms()
+            times.ping_at = now
             await self.flush()
 
     async def receive(self) -> bool:
@@ -211,11 +217,10 @@ class Client:
                 await asyncio.sleep_ms(0)
 
     def _handle(self) -> None:
-        framer = self.framer
-        kind = framer.kind
+        framer, kind = self.framer, self.framer.kind
         if framer.skipped:
             if framer.pid:  # without its PUBACK the broker would send no more in the end
-                self._acknowledge(framer.pid)
+                self._out.extend(wire.puback(framer.pid))
             if self._on_skipped is not None:
                 self._on_skipped(framer.topic, framer.head)
         elif kind == wire.PINGRESP:
@@ -233,11 +238,6 @@ class Client:
                 self._answered.set()
         else:
             raise PeerError("mqtt-malformed")
-
-    def _acknowledge(self, pid: int) -> None:
-        self._out.extend(bytes((wire.PUBACK, 2, pid >> 8, pid & 255)))
-
-    # -- sending ------------------------------------------------------------------------------
 
     async def publish(
         self, topic: "str | bytes", payload: "bytes | bytearray | memoryview", qos: int = 0
@@ -357,7 +357,7 @@ class Client:
                 if left <= 0:
                     self.close()
                     raise LinkError("link-timeout")
-                await self._read_or_wait(left)
+                await self.pump(left)
             return answers[pid] or 0
         finally:
             if answers.pop(pid, None) is None:

@@ -31,6 +31,8 @@ _MOST_OUT = const(16)
 # a second. A message above the limit names its sender without a proof, and counts as eight.
 _MOST_REFUSED = const(24)
 _OVERSIZED = const(8)
+# Bytes of a sealed message from which on AES-CCM loads code (crypto/ccm.py).
+_LONG = const(384)
 
 
 class Call:
@@ -248,6 +250,8 @@ class Inbox:
                     self._on_time(unix_time)
                 self.out.append(("ready", COSE, ready))
             return None
+        if len(payload) > _LONG:  # here, not where it is used: an import is deep in the C stack
+            from ..crypto.ccm_long import crypt_long  # noqa: F401
         message = session.open(topic, parsed, now_ms)
         if message.body is None:
             if message.reply is not None:

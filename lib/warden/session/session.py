@@ -198,8 +198,8 @@ class Session:
         connect, nonce = counter.fresh()
         fields = [_VERSION, nonce, counter.boot, counter.generation(), self.policy_digest]
         fields += [connect, self._wake_nonce] + [True] * counter.development
-        payload = cbor.encode(fields)
-        self._wake_nonce = None
+        payload, self._wake_nonce = bytearray(), None
+        cbor.write(payload, fields)
         aad = envelope.external("hello", self._names.event("hello", COSE).encode())
         key = hkdf_expand(self._prk, self._info("hello"), 32)
         hello = envelope.build_mac0(key, self.kid, payload, aad)
@@ -236,7 +236,7 @@ class Session:
         self.drop()
         self._hello_ms, self._welcome_digest = sent_ms, digest
         self._keys = Keys(self._key, self.kid, self._info, hello, digest)
-        return self._send(_READY, self.seal("ready", 0, {}), now_ms), unix_time
+        return self._send(_READY, bytes(self.seal_view("ready", 0, {})), now_ms), unix_time
 
     def on_wake(self, parsed: "envelope.Envelope", now_ms: int) -> None:
         """Send a new hello at the next tick(): the application restarted. At most once in 10 s."""

@@ -134,11 +134,7 @@ class Cursor:
 
         Raises PeerError: cbor-malformed, cbor-not-canonical, cbor-limit.
         """
-        ensure(0 <= max_depth <= DEEPEST, "bad-argument", "max_depth is at most 16")
-        try:
-            return _walk(self, max_depth, keep)
-        except (MemoryError, RuntimeError):  # RuntimeError: the end of the C stack
-            raise PeerError("cbor-limit")
+        return _walk(self, max_depth, keep)
 
     def end(self) -> None:
         """Refuse bytes that are left over."""
@@ -149,7 +145,7 @@ class Cursor:
 def decode(buf: "Buffer", max_depth: int = 8) -> object:
     """Return the value of exactly one data item; see Cursor.item()."""
     cursor = Cursor(buf)
-    value = cursor.item(max_depth)
+    value = _walk(cursor, max_depth, True)
     cursor.end()
     return value
 
@@ -219,6 +215,7 @@ def key_order(previous: "bytes | None", key: "Buffer") -> bytes:
 
 def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
     """Do the work of Cursor.item(), in one loop: recursion would overflow a C stack of 8 KB."""
+    ensure(0 <= max_depth <= DEEPEST, "bad-argument", "max_depth is at most 16")
     # The container of the next item, how many items it lacks, the encoded key before in a map
     # (None in a list); and the same of each container around it, the outermost first.
     root: "Any" = None
@@ -228,51 +225,54 @@ def _walk(cursor: Cursor, max_depth: int, keep: bool) -> "Any":
     depth = 0
     outer: "list[Any]" = _NONE
     key: "Any" = None
-    while True:
-        if previous is not None:
-            at = cursor.at
-            # Other keys could not be a dict's, or would fall together there, as 1 and 1.0 do.
-            if at < len(cursor.view) and cursor.view[at] >> 5 > _TEXT:
-                raise PeerError("cbor-malformed")
+    try:
+        while True:
+            if previous is not None:
+                at = cursor.at
+                # Other keys could not be a dict's, or would fall together there, as 1 and 1.0 do.
+                if at < len(cursor.view) and cursor.view[at] >> 5 > _TEXT:
+                    raise PeerError("cbor-malformed")
+                major = cursor.major()
+                key = _scalar(cursor, major, cursor.value, keep)
+                if len(previous):  # copies only where there are two keys: a command often has one
+                    previous = bytes(previous)
+                    if not previous < bytes(cursor.view[at : cursor.at]):
+                        raise PeerError("cbor-not-canonical")
+                previous = cursor.view[at : cursor.at]
             major = cursor.major()
-            key = _scalar(cursor, major, cursor.value, keep)
-            if len(previous):  # copies only where there are two keys: a command often has one
-                previous = bytes(previous)
-                if not previous < bytes(cursor.view[at : cursor.at]):
-                    raise PeerError("cbor-not-canonical")
-            previous = cursor.view[at : cursor.at]
-        major = cursor.major()
-        value = cursor.value
-        left -= 1
-        container = major == _ARRAY or major == _MAP
-        if container:
-            # An empty list is one byte on the wire and 64 in memory: their number is bounded too.
-            cursor.left -= keep
-            if depth >= max_depth or cursor.left < 0:
-                raise PeerError("cbor-limit")
-            found: "Any" = [] if major == _ARRAY else {}
-        else:
-            found = _scalar(cursor, major, value, keep)
-        if not depth:
-            root = found
-        elif keep:
-            if previous is None:
-                into.append(found)
+            value = cursor.value
+            left -= 1
+            container = major == _ARRAY or major == _MAP
+            if container:
+                # An empty list is one byte on the wire and 64 in memory: their number is bounded.
+                cursor.left -= keep
+                if depth >= max_depth or cursor.left < 0:
+                    raise PeerError("cbor-limit")
+                found: "Any" = [] if major == _ARRAY else {}
             else:
-                into[key] = found
-        if container and value:
-            if depth:
-                outer = outer or []
-                outer.append(into)
-                outer.append(left)
-                outer.append(previous)
-            depth += 1
-            into, left, previous = found, value, None if major == _ARRAY else b""
-        while not left:
-            depth -= 1
-            if depth <= 0:
-                return root if keep else None
-            previous, left, into = outer.pop(), outer.pop(), outer.pop()
+                found = _scalar(cursor, major, value, keep)
+            if not depth:
+                root = found
+            elif keep:
+                if previous is None:
+                    into.append(found)
+                else:
+                    into[key] = found
+            if container and value:
+                if depth:
+                    outer = outer or []
+                    outer.append(into)
+                    outer.append(left)
+                    outer.append(previous)
+                depth += 1
+                into, left, previous = found, value, None if major == _ARRAY else b""
+            while not left:
+                depth -= 1
+                if depth <= 0:
+                    return root if keep else None
+                previous, left, into = outer.pop(), outer.pop(), outer.pop()
+    except (MemoryError, RuntimeError):  # RuntimeError: the end of the C stack
+        raise PeerError("cbor-limit")
 
 
 def _scalar(cursor: Cursor, major: int, value: int, keep: bool) -> object:

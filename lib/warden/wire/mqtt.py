@@ -194,6 +194,11 @@ class Framer:
             raise PeerError("mqtt-malformed")
 
 
+def puback(pid: int) -> bytes:
+    """Return the acknowledgement of a PUBLISH with QoS 1."""
+    return bytes((PUBACK, 2, pid >> 8, pid & 255))
+
+
 def publish(
     topic: bytes, payload: "bytes | bytearray | memoryview", qos: int = 0, pid: int = 0
 ) -> bytearray:

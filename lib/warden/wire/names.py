@@ -68,10 +68,10 @@ class Topics:
         """
         found = self._sealed.get(event)
         if found is None:
-            from . import cbor  # other users of names do without CBOR
+            from .envelope import external  # other users of names do without it
 
-            topic = self.event(event, COSE)
-            found = topic.encode(), cbor.encode(["msg", topic])
+            topic = self.event(event, COSE).encode()
+            found = topic, external("msg", topic)
             if len(self._sealed) >= _KEPT:
                 self._sealed.clear()
             self._sealed[event] = found

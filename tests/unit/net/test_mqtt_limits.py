@@ -53,7 +53,7 @@ async def test_a_skipped_message_in_small_pieces_leaves_other_tasks_their_turns(
     peer.link.push(message(b"t", bytes(3000)))
     whole = peer.link.receive_into
     peer.link.receive_into = lambda view: whole(view[:1])
-    task = asyncio.create_task(peer.client._turn(1))
+    task = asyncio.create_task(peer.client.pump(1))
     for _ in range(900):  # others have their turns meanwhile
         await asyncio.sleep_ms(0)
         check(not skipped)
@@ -71,16 +71,16 @@ async def test_each_packet_has_its_own_time(client):
     try:
         one.keepalive.start(0)
         peer.link.push(data[:50])
-        await one._turn(1)
+        await one.pump(1)
         for _ in range(10):
             ticks.now += 1000
             peer.link.push(data[50:] + data[:50])
-            await one._turn(1)
-            await one._turn(1)
+            await one.pump(1)
+            await one.pump(1)
         equal(len(peer.got), 10)
         ticks.now += 5000
         try:
-            await one._turn(1)
+            await one.pump(1)
             check(False)
         except PeerError as error:
             equal(error.code, "link-timeout")
