@@ -81,7 +81,7 @@ class Keys:
         self.opener = envelope.Opener(self.down, hkdf_expand(prk, info("down iv"), 13))
         self.sid = hkdf_expand(prk, info("sid"), 8)
         self.sealer = envelope.Sealer(self.up, kid, self.sid, up_iv)
-        self.payload = bytearray()  # of the last event, kept for the next one
+        self.payload: "bytearray | None" = None  # of the last event, kept for the next one
         self.next_up = 0
         self.last_down = -1
         self.last_tag = self.first_tag = b""  # of the last command, and of counter 0
@@ -253,13 +253,9 @@ class Session:
         aad = envelope.external(kind, self._names.command(kind, COSE).encode())
         key = hkdf_expand(self._prk, self._info("welcome"), 32)
         envelope.verify_mac0(parsed, key, aad)
-        fields = cbor.decode(parsed.body)
-        if (
-            not isinstance(fields, list)
-            or len(fields) != size
-            or not is_number(fields[0])
-            or fields[0] != _VERSION
-        ):
+        fields: "Any" = cbor.decode(parsed.body)
+        good = isinstance(fields, list) and len(fields) == size and is_number(fields[0])
+        if not good or fields[0] != _VERSION:
             raise PeerError("bad-body")
         return fields
 
@@ -276,12 +272,7 @@ class Session:
         return self.seal("reply", id, body)
 
     def seal_view(
-        self,
-        event: str,
-        id: int,
-        body: "Any",
-        previous: "int | None" = None,
-        opening: bytes = b"",
+        self, event: str, id: int, body: "Any", previous: "int | None" = None, opening: bytes = b""
     ) -> memoryview:
         """Return a sealed event, which the next one overwrites. id: of its command, or 0.
 
@@ -289,9 +280,7 @@ class Session:
         opening: the encoded body up to its last value, which is `body` then.
         LinkError no-session, counter-exhausted (a new hello is due then).
         """
-        keys = self._spend_counter()
-        payload = keys.payload
-        payload[:] = b"\x83"
+        payload, lead = self._start_payload(b"\x83"), 0
         cbor.write(payload, id)
         cbor.write(payload, previous)
         if previous is not None:
@@ -300,34 +289,46 @@ class Session:
             lead = len(payload)
             payload.extend(opening)
             cbor.write(payload, body, cbor.DEEPEST - (2 if opening else 1))
-            if len(payload) > _COUNTED:
-                _check_items(keys, lead)
-        return keys.sealer.seal(keys.next_up - 1, payload, self._names.sealed(event)[1])
+        return self._seal(payload, lead, self._names.sealed(event)[1])
 
     def seal_event(self, aad: bytes, body: "dict[str, Any]") -> memoryview:
         """Return seal_view(event, 0, body). aad: of the event, from Topics.sealed()."""
-        keys = self._spend_counter()
-        payload = keys.payload
-        payload[:] = b"\x83\x00\xf6"
+        payload = self._start_payload(b"\x83\x00\xf6")
         cbor.write(payload, body, cbor.DEEPEST - 1)
-        if len(payload) > _COUNTED:
-            _check_items(keys, 3)
-        return keys.sealer.seal(keys.next_up - 1, payload, aad)
+        return self._seal(payload, 3, aad)
 
-    def _spend_counter(self) -> Keys:
-        """Return the keys after spending a counter, the one before next_up, under them.
+    def _start_payload(self, opening: bytes) -> bytearray:
+        """Return the last payload's buffer with these bytes in it, for _seal().
 
-        It is spent before anything is sealed: no key and nonce pair comes twice.
+        The caller's alone until then: a body may run code while it is encoded.
         """
         keys = self._keys
         if keys is None:
             raise LinkError("no-session")
-        if keys.next_up >= COUNTER_MAX:
+        payload, keys.payload = keys.payload or bytearray(), None
+        payload[:] = opening
+        return payload
+
+    def _seal(self, payload: bytearray, lead: int, aad: bytes) -> memoryview:
+        """Return the payload sealed under the next counter.
+
+        It is spent first, and nothing but sealing follows: no key and nonce pair comes twice.
+        lead: where the body begins, or 0 if its items were counted.
+        """
+        if lead and len(payload) > _COUNTED:
+            _check_items(memoryview(payload)[lead:])
+        keys = self._keys
+        if keys is None:
+            raise LinkError("no-session")
+        counter = keys.next_up
+        if counter >= COUNTER_MAX:
             self.drop()
             self._due_ms = 0
             raise LinkError("counter-exhausted")
-        keys.next_up += 1
-        return keys
+        keys.next_up = counter + 1
+        if len(payload) <= _COUNTED:
+            keys.payload = payload
+        return keys.sealer.seal(counter, payload, aad)
 
     def open(self, topic: memoryview, parsed: "envelope.Envelope", now_ms: int) -> Message:
         """Return a command, opened in place.
@@ -388,12 +389,10 @@ class Session:
             keys.reply = reply
 
 
-def _check_items(keys: Keys, lead: int) -> None:
-    """Check how many items the body in a long payload has, and keep its buffer no longer."""
+def _check_items(body: memoryview) -> None:
     from ..wire.cbor_reader import check_items
 
-    payload, keys.payload = keys.payload, bytearray()
-    check_items(memoryview(payload)[lead:])
+    check_items(body)
 
 
 def _is_bytes(value: object, size: int) -> bool:

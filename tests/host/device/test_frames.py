@@ -14,7 +14,7 @@ FRAME = re.compile(r"code block '(\w+)'.*?N_STATE (\d+)\)\s*\(N_EXC_STACK (\d+)\
 SENDING = {
     "agent/device.py": {"_gets", "_post", "_post_sealed"},
     "agent/agent.py": {"post"},
-    "session/session.py": {"seal_event", "_spend_counter"},
+    "session/session.py": {"seal_event", "_start_payload", "_seal"},
     "wire/cbor.py": {"write", "_write", "_write_head", "_write_only_key"},
     "wire/exact.py": {"encode_text"},
     "wire/envelope.py": {"seal", "_write_counter", "_set_nonce"},

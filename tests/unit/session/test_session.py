@@ -442,6 +442,58 @@ def test_a_counter_is_spent_before_sealing():
     )
 
 
+class _Late(dict):
+    """A body that does something while it is encoded, as one that reads a sensor may."""
+
+    def __init__(self, work):
+        super().__init__()
+        self["late"] = 0
+        self.work = work
+
+    def __getitem__(self, key):
+        return self.work()
+
+
+def test_an_event_that_is_sealed_while_another_is_encoded():
+    """Neither gets the other's counter or bytes, whichever way they are sealed."""
+    bench, app = stood()
+    aad = app.names.sealed("x")[1]
+    counter = 0
+    found = []
+
+    def seal(own, body):
+        view = bench.session.seal_event(aad, body) if own else bench.session.seal("x", 0, body)
+        found.append(bytes(view))
+        return 2
+
+    for inner, outer in ((False, False), (False, True), (True, False), (True, True)):
+        seal(outer, _Late(lambda own=inner: seal(own, {"first": 1})))
+        for body in ({"first": 1}, {"late": 2}):
+            counter += 1
+            equal(app.open("x", counter, found.pop(0)), [0, None, body])
+
+
+def test_a_session_that_ends_while_an_event_is_encoded():
+    bench, app = stood()
+
+    def end():
+        bench.session.drop()
+        return 0
+
+    raises("no-session", bench.session.seal, "x", 0, _Late(end))
+
+    bench, app = stood()
+    bench.session._keys.next_up = (1 << 32) - 2
+    first = []
+
+    def last():
+        first.append(bench.session.seal("x", 0, {}))
+        return 0
+
+    raises("counter-exhausted", bench.session.seal, "x", 0, _Late(last))
+    equal(app.open("x", (1 << 32) - 2, first[0]), [0, None, {}])
+
+
 def test_what_an_event_and_a_reply_carry():
     """Ids of every length, and a body as deep as can be: the list around it is a level as well."""
     bench, app = stood()
@@ -475,7 +527,7 @@ def test_what_an_event_leaves_behind_is_not_in_the_next_one():
             view = bench.session.seal_view(event, 0, body)
             equal(app.open(event, counter, bytes(view)), [0, None, body])
     raises("bad-argument", bench.session.seal_view, "x", 0, {"a": [b"half", object()]})
-    counter += 2
+    counter += 1
     equal(app.open("x", counter, bench.session.seal("x", 3, {"b": 1})), [3, None, {"b": 1}])
     equal(bytes(kept), before)
 
