@@ -1,11 +1,13 @@
 """Send commands and forgeries, step by step, to an independent model of a device."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from engine_kit import PLAIN, POLICY, UID, K, Stage, reply, report, run
 from host_kit import DEVICE, PeerDevice, refused
-from warden_host.engine.request import Request
+from warden_host.engine.request import REPORT_PAUSE_S, Request
 from warden_host.errors import HostError
 from warden_host.protocol.policy import policy_hash
 from warden_host.store.store import App
@@ -94,6 +96,21 @@ def test_wrong_id(stage, peer):
     assert (results[0]["ok"], results[0]["verdict"]) == (True, "wrong-application")
     run(stage, Request(DEVICE, "set_relay", {}))
     assert peer.open("set_relay", stage.last("set_relay"))[0] == 1  # no counter was spent
+
+
+def test_a_second_forgery_waits_for_a_report_that_the_device_holds_back(stage, peer, repo: Path):
+    stage.handshake(peer)
+    source = (repo / "lib" / "warden" / "session" / "incident.py").read_text()
+    pause_s = int(re.search(r"^REPEAT_MS = const\((\d+)\)$", source, re.MULTILINE)[1]) / 1000
+    assert pause_s == REPORT_PAUSE_S
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id", timeout_s=5))
+    stage.pass_time(pause_s + 4)
+    report(stage, peer, "wrong-application")
+    assert results[0]["verdict"] == "wrong-application"
+    results = run(stage, Request(DEVICE, "set_relay", {}, forge="wrong-id", timeout_s=5))
+    stage.pass_time(pause_s + 6)
+    assert results[0].code == "timed-out"
+    assert "in 15 s" in results[0].text
 
 
 def test_tamper_bends_a_copy_and_sends_the_genuine_one_after(stage, peer):

@@ -21,7 +21,7 @@ from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
-from warden_host.engine.request import FORGERIES, MAX_TTL_S, Request
+from warden_host.engine.request import FORGERIES, MAX_TTL_S, REPORT_PAUSE_S, Request
 from warden_host.errors import HostError
 from warden_host.names import AUTHORITY, Address, Topic
 from warden_host.protocol import policy
@@ -300,17 +300,17 @@ class _CommandJob:
     def _wait_for_refusal(self) -> Job:
         """Return {…, "ok", "forge", "verdict"}: ok if refused with the expected code."""
         request = self._request
-        expected = FORGERIES[request.forge]
+        expected, wait_s = FORGERIES[request.forge], request.timeout_s + REPORT_PAUSE_S
 
         def answers(fleet_event: FleetEvent) -> bool:
             mine = fleet_event.kind == "incident" and fleet_event.device == request.device
             return self._is_reply(fleet_event) or (mine and fleet_event.code == expected)
 
-        fleet_event = yield self._until(answers, request.timeout_s)
+        fleet_event = yield self._until(answers, wait_s)
         if fleet_event is None:
             raise HostError(
                 "timed-out",
-                f"{request.device} reported no '{expected}' in {request.timeout_s:g} s",
+                f"{request.device} reported no '{expected}' in {wait_s:g} s",
                 self._hint(
                     "does its session with the authority stand? `warden watch` shows its incidents"
                 ),

@@ -13,11 +13,16 @@ FORGERIES = {
     "old-session": "old-session",
     "plain": "plain-refused",
 }
+# A device pauses so long between two reports of a code, so that no flood makes another one.
+REPORT_PAUSE_S = 10.0
 MAX_TTL_S = 30 * 24 * 3600
 
 
 class Request(NamedTuple):
-    """A command for a device. ttl_s: seconds until it expires. forge: of FORGERIES, or ""."""
+    """A command for a device. ttl_s: seconds until it expires. forge: of FORGERIES, or "".
+
+    timeout_s: until the answer; a report of a forgery may come REPORT_PAUSE_S later.
+    """
 
     device: str
     command: str

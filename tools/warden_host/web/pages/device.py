@@ -15,7 +15,7 @@ from warden_host.web.site import Site, begin_of, refusal
 
 _DEPTH = 16
 _NOTHING_ASKED = {"app": "", "command": "", "args": "", "forge": ""}
-_FORGERY_S = 8  # for an answer to each of them
+_FORGERY_S = 5  # for an answer to each of them, beside what a device pauses between reports
 # Forgery → why a device refuses it.
 _WHY = {
     "wrong-id": "well formed, and sealed by a sender that the device does not know",
