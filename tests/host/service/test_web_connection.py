@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from host_kit import new_fleet
 from process_kit import PATIENCE_S
-from warden_host.web import connection, places
+from warden_host.web import acceptor, connection, places
 from warden_host.web.acceptor import Server
 
 ANSWER = b"x" * 60000
@@ -30,9 +30,20 @@ async def serve_websocket(path: str, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": message["text"]})
 
 
+async def stream(receive: Any, send: Any) -> None:
+    """Begin an answer without an end, as the events of a page are."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await serve_websocket(scope["path"], receive, send)
+        return
+    if scope["path"] == "/stream":
+        await stream(receive, send)
         return
     body, more = b"", scope["path"] == "/form"
     while more:
@@ -322,6 +333,22 @@ def test_a_client_writes_nothing_into_the_log(served, caplog, capfd, monkeypatch
     assert served(client, level="error") == b"\x88\x02\x03\xef"  # 1007
     assert caplog.records == []
     assert capfd.readouterr().err == ""  # uvicorn's own
+
+
+def test_an_open_stream_ends_with_the_server(served, monkeypatch, caplog, capfd):
+    """Else each Ctrl-C beside an open page shows an error of uvicorn's."""
+    monkeypatch.setattr(acceptor, "_END_S", 0.1)
+    left = []
+
+    async def client(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        left.append(writer)
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
+        return await reader.readuntil(b"data: 1")
+
+    assert served(client, level="error").endswith(b"data: 1")
+    assert caplog.records == []
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -15,6 +15,7 @@ from warden_host.web.connection import LimitedConnection
 from warden_host.web.places import Places
 
 _PAUSE_S = 0.1
+_END_S = 1.0  # that answers have when the server ends: the stream of a page has no end of its own
 
 
 class Server(uvicorn.Server):
@@ -36,7 +37,14 @@ class Server(uvicorn.Server):
         """Accept no more, and end what is open."""
         for task in self._tasks:
             task.cancel()
+        ending = asyncio.get_running_loop().call_later(_END_S, self._abort)
         await super().shutdown(sockets)
+        ending.cancel()
+
+    def _abort(self) -> None:
+        """End what is still open, so that uvicorn waits for nothing."""
+        for one in self.server_state.connections:
+            one.transport.abort()
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

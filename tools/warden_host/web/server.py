@@ -49,7 +49,7 @@ def settings(
         proxy_headers=False,
         h11_max_incomplete_event_size=_MAX_HEAD,
         timeout_keep_alive=int(WAIT_S),
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=3,  # acceptor.py ends connections before
         http=LimitedConnection,
         ws=LimitedWebSocket if sockets else "none",
         ws_max_size=MAX_MESSAGE,
