@@ -1,5 +1,6 @@
 """The console's process is started again without a wait of `warden serve`, and after pauses."""
 
+import errno
 import select
 import sys
 import time
@@ -110,6 +111,25 @@ def test_one_that_ends_at_once_is_started_after_pauses(made):
     made.now += console_process.LEAST_PAUSE_S
     made.process.check()
     assert made.process.pid != pid
+
+
+def test_a_system_without_a_free_process_ends_nothing_else(made, monkeypatch):
+    """Check goes on after a start that the system refuses, and starts it after the next pause."""
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as context:
+        context.setattr(console_process.subprocess, "Popen", refuse)
+        made.restart(LISTENS)
+        made.process.check()  # within the pause
+        assert [one.code for one in made.shown] == ["web-failed"] * 2
+        assert "can't be started" in made.shown[1].text
+        assert made.is_over
+    made.now += MOST_PAUSE_S
+    made.process.check()
+    made.pass_until("is_ready")
+    assert not made.is_over
 
 
 @pytest.mark.parametrize("program", [ENDS, "print('no port', flush=True)", SILENT])

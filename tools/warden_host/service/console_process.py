@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from warden_host import childprocess
 from warden_host.engine.events import FleetEvent
-from warden_host.errors import HostError
+from warden_host.errors import HostError, filesystem_error
 from warden_host.numerals import decimal
 
 START_S = 30.0  # until it must listen
@@ -42,6 +42,7 @@ class ConsoleProcess:
         self._clock = clock
         self._pause_s = LEAST_PAUSE_S
         self.port = port
+        self._started, self._is_starting = clock(), False
         self._start()
         if not self._read_port(START_S):
             self.close()
@@ -64,7 +65,12 @@ class ConsoleProcess:
             FleetEvent("notice", code="web-failed", text="the console is started again")
         )
         self._close_output()
-        self._start()
+        try:
+            self._start()
+        except OSError as error:  # no memory, no file: `warden serve` goes on without a console
+            self._started = self._clock()
+            text = f"the console can't be started ({filesystem_error(error).text})"
+            self._announce(FleetEvent("notice", code="web-failed", text=text))
 
     def close(self) -> None:
         """End the process."""
