@@ -103,7 +103,7 @@ async def _attempt(
                 # The same of one that accepts the connection and then says nothing.
                 until = deadline_ms - _left(start, deadline_ms) // 2 if places else deadline_ms
                 # A task of its own has the C stack that the hand-shake needs.
-                await asyncio.create_task(shake(link, host, first, start, until))
+                await asyncio.create_task(link.shake(host, first, start, until))
                 return
             except PeerError as error:
                 if failure is None or isinstance(failure, LinkError):

@@ -11,6 +11,7 @@ from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
 from warden.errors import PeerError
 from warden.net import link as module
+from warden.net.bare import BareLink
 from warden.net.link import Link
 from warden.net.meter import Meter
 from warden.net.verifier import TrustAnchors
@@ -70,6 +71,7 @@ class Raw(io.IOBase):
         return count
 
     def write(self, data):
+        self.net.bare += bytes(data)
         return len(data)
 
     def ioctl(self, request, argument):
@@ -108,7 +110,7 @@ class Net:
         self.read = 0
         self.worst = 0  # bytes read in one call of the stack
         self.calls = 0
-        self.written = b""
+        self.written = self.bare = b""  # to the TLS stack, and to the socket itself
         self.records = []
         self.raws = []
         self.turns = 0
@@ -406,6 +408,20 @@ def test_every_address_is_tried():
         equal((net.tried, net.written), (tried, CONNECT))
         # Of those that did not answer no socket stays open.
         check(all(raw.closed for raw in net.raws[:-1]))
+
+
+def test_a_link_without_tls_writes_to_the_socket_itself():
+    """What a kind of link does once the connection is open is its own, and not this module's."""
+
+    async def connect(link):
+        bare = BareLink(link.trust, link.clock, 1000)
+        bare.rest = lambda: b" and a hello"
+        await bare.connect("broker.example", 1, CONNECT, 1000)
+        equal(bare.tls, bare.raw)
+
+    net = Net()
+    net.run(connect)
+    equal((net.bare, net.written, net.calls), (CONNECT + b" and a hello", b"", 0))
 
 
 def test_no_address_answers():
