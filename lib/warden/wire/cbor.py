@@ -322,7 +322,10 @@ def _write(out: bytearray, value: "Any") -> bool:
         out.extend(data)
     elif kind is bytes or kind is bytearray or kind is memoryview:
         _write_head(out, _BYTES, len(value))
+        end = len(out) + len(value)
         out.extend(value)
+        if len(out) != end:  # what is too much would be read as further items of the message
+            raise UsageError("bad-argument", "a view of items wider than a byte")
     elif kind is int:
         if 0 <= value < 24:
             out.append(value)

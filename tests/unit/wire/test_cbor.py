@@ -1,6 +1,7 @@
 """CBOR: one encoding a value, and a refusal with the right code for everything else."""
 
 import struct
+from array import array
 
 from harness import Skipped, check, equal, need, raises
 from warden.wire import cbor, cbor_reader, exact
@@ -94,6 +95,16 @@ def test_buffers_and_tuples():
     equal(cbor.encode((1, (2,))), unhex("82018102"))
     equal(cbor.decode(bytearray(unhex("8241ff6161"))), [b"\xff", "a"])
     equal(cbor.decode(memoryview(unhex("8241ff6161"))), [b"\xff", "a"])
+
+
+def test_a_view_of_wider_items_is_refused():
+    """It would have the length of its items and the bytes of all: the rest is read as items."""
+    for kind in "HhIf":
+        samples = memoryview(array(kind, [1, 2, 3]))
+        for value in (samples, [samples], {"v": samples}, {"v": samples, "w": 1}):
+            raises("bad-argument", cbor.encode, value)
+    equal(cbor.encode(memoryview(array("B", [1, 2, 3]))), b"\x43\x01\x02\x03")
+    equal(cbor.encode(bytes(array("H", [1]))), b"\x42\x01\x00")
 
 
 def test_negative_zero_keeps_its_sign():
