@@ -202,7 +202,13 @@ def test_a_page_misses_nothing_before_its_stream_begins(browser, fresh, service)
     stream.close()
     for wrong in ("x", "-1", "\u0661", "1" * 17):
         assert browser.get(f"/live?after={quote(wrong)}")[0] == 400
-    assert browser.get("/live?device=no/device")[0] == 502
+    for wrong in (
+        "/live?device=no/device",
+        "/device/%3Cb%3E",
+        "/device/a%20b/history",
+        "/group/a_B%20",
+    ):
+        assert browser.get(wrong)[0] == 400, wrong
 
 
 def used(service: Service) -> float:

@@ -36,6 +36,8 @@ _STATUS = {
     "login-refused": 401,
     "login-stale": 403,
     "address-refused": 403,
+    "bad-argument": 400,
+    "bad-name": 400,
     "control-malformed": 400,
     "not-applicable": 409,
     "login-paused": 429,
