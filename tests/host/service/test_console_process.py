@@ -1,6 +1,7 @@
 """The console's process is started again without a wait of `warden serve`, and after pauses."""
 
 import errno
+import os
 import select
 import sys
 import time
@@ -111,6 +112,13 @@ def test_one_that_ends_at_once_is_started_after_pauses(made):
     made.now += console_process.LEAST_PAUSE_S
     made.process.check()
     assert made.process.pid != pid
+
+
+def test_ctrl_c_at_the_terminal_reaches_it_through_us_alone(made):
+    """Else it ends while it starts, and `warden serve` shows a traceback and a failure."""
+    for _ in range(2):
+        assert os.getsid(made.process.pid) == made.process.pid
+        made.restart(LISTENS)
 
 
 def test_a_system_without_a_free_process_ends_nothing_else(made, monkeypatch):

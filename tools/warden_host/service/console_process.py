@@ -82,6 +82,7 @@ class ConsoleProcess:
             childprocess.tie_to_us(self._command(self.port)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us: we end it
         )
         self._started = self._clock()
         self._is_starting = True
