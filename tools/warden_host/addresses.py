@@ -8,8 +8,12 @@ import ipaddress
 
 # A household or a host has a whole /64 of IPv6: a ban of one address of it would stop nobody.
 _V6_BITS = 64
-# Behind a translator of a data centre's or a carrier's, these are all IPv4 addresses (RFC 6052).
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+# Behind a translator of a data centre's or a carrier's, these are all IPv4 addresses (RFC 6052,
+# and RFC 8215 for a translator's own prefix).
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48")
+# Whoever has one IPv4 address has a /48 of these, which are 65,536 networks of 64 bits (RFC 3056).
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_SIX_TO_FOUR_BITS = 48
 
 
 def canonical_address(text: str) -> str:
@@ -28,18 +32,26 @@ def canonical_address(text: str) -> str:
 def network_of_client(address: str, neighbours_apart: bool = True) -> str:
     """Return what counts as one client, as CIDR: an IPv4 address, or the /64 of an IPv6 one.
 
-    Of a translated IPv4 address itself. neighbours_apart: a link-local one stands for itself, as
-    all neighbours share fe80::/64. Of a text that is no address: the text.
+    Of a translated IPv4 address itself; of a 6to4 one the /48. neighbours_apart: a link-local one
+    stands for itself, as all neighbours share fe80::/64. Of a text that is no address: the text.
     """
     canonical = canonical_address(address)
     if not canonical:
         return address
     parsed = ipaddress.ip_address(canonical)
-    whole = parsed.version == 4 or parsed in _TRANSLATED
-    bits = (
-        parsed.max_prefixlen if whole or (parsed.is_link_local and neighbours_apart) else _V6_BITS
-    )
+    bits = _client_bits(parsed, neighbours_apart)
     return str(ipaddress.ip_network(f"{parsed}/{bits}", strict=False))
+
+
+def _client_bits(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, neighbours_apart: bool
+) -> int:
+    """Return how many first bits of an address one client has for itself."""
+    if address.version == 4 or any(address in one for one in _TRANSLATED):
+        return address.max_prefixlen
+    if address.is_link_local and neighbours_apart:
+        return address.max_prefixlen
+    return _SIX_TO_FOUR_BITS if address in _SIX_TO_FOUR else _V6_BITS
 
 
 def is_loopback(address: str) -> bool:
