@@ -125,7 +125,7 @@ def running(
 
 
 def definitions(users: dict[str, bytes]) -> dict[str, Any]:
-    """Return what load_definitions reads: users by the hash of their passwords (any bytes)."""
+    """Return the file of definitions: users by the hash of their passwords (any bytes)."""
     import base64
     import hashlib
 

@@ -17,7 +17,10 @@ API_PASSWORD = "of the API's user"
 
 
 class RabbitModel:
-    """users: name → its hash and tags. limits, rights: user → what was set. down: answers 500."""
+    """users: name → its hash and tags. limits, rights: user → what was set. down: answers 500.
+
+    refused: paths for which it answers 500 to all but GET.
+    """
 
     def __init__(self, *users: str) -> None:
         self.users: dict[str, dict[str, Any]] = {name: {"tags": ["policymaker"]} for name in users}
@@ -25,6 +28,7 @@ class RabbitModel:
         self.rights: dict[str, dict[str, str]] = {}
         self.connections: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str]] = []
+        self.refused: set[str] = set()
         self.down = False
 
     def connect(self, user: str, client_id: str = "", received: int = 0) -> str:
@@ -42,16 +46,17 @@ class RabbitModel:
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         """Return status and JSON; None for no body."""
         self.asked.append((method, path))
-        if self.down:
+        if self.down or (method != "GET" and path in self.refused):
             return 500, None
+        path, _, columns = path.partition("?columns=")
         kind, *parts = [urllib.parse.unquote(part) for part in path.split("/")]
         if kind == "connections":
             if method == "DELETE":
                 before = len(self.connections)
                 self.connections = [one for one in self.connections if one["name"] != parts[0]]
                 return (204 if len(self.connections) < before else 404), None
-            return 200, self.connections
-        if kind == "users?columns=name":
+            return 200, [_only(one, columns.split(",")) for one in self.connections]
+        if kind == "users" and columns:
             return 200, [{"name": name} for name in self.users]
         if kind == "users" and method == "GET":
             known = self.users.get(parts[0])
@@ -66,10 +71,26 @@ class RabbitModel:
             if method == "PUT":
                 self.limits[parts[0]] = body["value"]
             return 204, None
+        if kind == "topic-permissions" and method == "GET":
+            found = self.rights.get(parts[1])
+            if found is None:
+                return 404, {"error": "Object Not Found"}
+            return 200, [found | {"user": parts[1], "vhost": parts[0]}]
         if kind == "topic-permissions" and parts[1] in self.users and parts[0] == "/":
             self.rights[parts[1]] = body
             return 204, None
         return 400, None
+
+
+def _only(connection: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Return the columns of a connection; those of an object in it as a.b."""
+    found: dict[str, Any] = {}
+    for column in columns:
+        name, _, inner = column.partition(".")
+        if name in connection:
+            value = connection[name]
+            found[name] = {inner: value[inner]} if inner else value
+    return found
 
 
 @contextlib.contextmanager
@@ -81,7 +102,8 @@ def serving(model: RabbitModel, fleet: Fleet, **more: object) -> Iterator[Fleet]
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None
             status, answer = model.answer(self.command, self.path.removeprefix("/api/"), body)
-            data = b"" if answer is None else json.dumps(answer).encode()
+            data = b"" if answer is None else answer
+            data = data if isinstance(data, bytes) else json.dumps(data).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

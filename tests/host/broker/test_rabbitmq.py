@@ -1,13 +1,14 @@
 """What RabbitMQ is asked to do with its own users, and with those that it knows by a token."""
 
+import contextlib
 import re
 import threading
-import time
+import urllib.parse
 
 import pytest
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
-from rabbitmq_model import API_PASSWORD, RabbitModel, serving
+from rabbitmq_model import RabbitModel, serving
 from warden_host.broker.accounts import (
     Action,
     Right,
@@ -15,10 +16,10 @@ from warden_host.broker.accounts import (
     quarantine_account,
     wipe_only_account,
 )
-from warden_host.broker.rabbitmq import management, rights
+from warden_host.broker.rabbitmq import api, management, rights
 from warden_host.devices import account_access, quarantine, revocation, rotation, setup
-from warden_host.devices.rabbitmq_sweeps import RabbitSweeps
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.reactions.settings import Budget
 from warden_host.service.rabbitmq_traffic import RabbitTraffic
@@ -108,7 +109,7 @@ def test_accounts_of_each_kind_are_cut_off_and_let_in_again(fleet, model, store,
 
 
 def test_an_answer_of_another_kind_is_none(fleet, model, monkeypatch):
-    for answer in (None, [], "x", 7):
+    for answer in (None, [], "x", 7, b"null"):
         monkeypatch.setattr(model, "answer", lambda *_, answer=answer: (200, answer))
         with refused("broker-refused"):
             management.refuse(fleet, DEVICE)
@@ -116,6 +117,39 @@ def test_an_answer_of_another_kind_is_none(fleet, model, monkeypatch):
         monkeypatch.setattr(model, "answer", lambda *_, status=status: (status, None))
         with refused("broker-refused"):
             management.admit(fleet, DEVICE)
+
+
+def test_many_connections_of_clients_stay_readable(fleet, model):
+    """RabbitMQ tells 2 to 3 KiB of each: 20,000 would be too long an answer."""
+    model.connect(DEVICE)
+    (one,) = model.connections
+    more = {"client_properties": "x" * 2500}
+    model.connections += [one | more | {"name": str(n), "user": "x"} for n in range(20_000)]
+    assert management.refuse(fleet, DEVICE) == 1
+
+
+@pytest.mark.parametrize("name", ["\ud800", None, 7])
+def test_a_connection_without_a_name_ends_nothing(fleet, model, name):
+    model.connect(DEVICE)
+    model.connect(DEVICE)
+    model.connections[0]["name"] = name
+    with contextlib.suppress(HostError):
+        management.refuse(fleet, DEVICE)
+    assert [one["name"] for one in model.connections] == [name]
+
+
+def test_too_long_an_answer(fleet, model, monkeypatch):
+    monkeypatch.setattr(api, "_MAX_ANSWER", 1 << 16)
+    model.users[DEVICE] = {"tags": "x" * (1 << 16)}
+    with refused("broker-refused") as caught:
+        management.refuse(fleet, DEVICE)
+    assert "MiB" in str(caught)
+
+
+def test_an_answer_that_goes_on_and_on(fleet, model, monkeypatch):
+    monkeypatch.setattr(api, "_WHOLE_S", -1.0)
+    with refused("unreachable"):
+        management.refuse(fleet, DEVICE)
 
 
 @pytest.mark.parametrize("more", [{"passwords_only": 1}, {"tokens": True}])
@@ -193,70 +227,6 @@ def test_a_rotated_password_is_set_there_as_a_hash(fleet, model, store, monkeypa
     assert model.users[DEVICE]["password_hash"] != user["password_hash"]  # a salt each time
 
 
-# What is done again
-
-
-def test_who_was_revoked_is_refused_again_once_it_is_listed(fleet, model, store):
-    for name, ago in (("late", 7), ("early", 3), ("before", 70), ("wiped", 7)):
-        model.users[f"d:lock:{name}"] = {"tags": ""}
-        store.add_device(Device(name, "lock", "UNIX", "plain", b""))
-        with store.transaction():
-            store.order_ending(name, True, name == "wiped", time.time() - ago)
-    sweeps = RabbitSweeps(fleet)
-    for _ in range(2):
-        sweeps.look(store)
-    assert model.limits == {"d:lock:late": 0}
-    assert [path for method, path in model.asked if method == "PUT"] == [
-        "user-limits/d%3Alock%3Alate/max-connections"
-    ]
-    assert API_PASSWORD not in str(model.asked)
-    model.asked.clear()
-    with store.transaction():
-        store.end_ending("late")
-    sweeps.look(store)
-    assert model.asked == []
-
-
-def test_a_quarantine_is_done_again_once_its_connection_is_listed(fleet, model, store):
-    clock = [100.0]
-    sweeps = RabbitSweeps(fleet, lambda: clock[0])
-    with store.transaction():
-        store.set_reaction("D1", Reaction(QUARANTINE, "replayed", "", 100.0))
-    sweeps.look(store)
-    assert model.rights == {}
-    clock[0] += management.LISTED_S
-    model.connect(DEVICE)
-    model.down = True
-    with refused("broker-refused"):
-        sweeps.look(store)
-    model.down = False
-    sweeps.look(store)
-    assert (list(model.rights), model.client_ids) == ([DEVICE], [])
-    model.connect(DEVICE)
-    sweeps.look(store)
-    assert model.client_ids == [DEVICE]  # once
-    RabbitSweeps(fleet, lambda: clock[0] + 1e6).look(store)  # another start of `warden serve`
-    assert model.client_ids == []
-
-
-def test_a_revoked_device_with_tokens_is_closed_again_and_again(fleet, model, store, monkeypatch):
-    clock = [1e6]
-    sweeps = RabbitSweeps(fleet, lambda: clock[0])
-    monkeypatch.setattr("warden_host.devices.rabbitmq_sweeps._has_token", lambda one: True)
-    with store.transaction():
-        store.order_ending("D1", True, False, 1.0)
-    for _ in range(3):
-        model.connect("any", DEVICE)
-        model.connect("any", DEVICE + "2")
-        sweeps.look(store)
-        assert DEVICE not in model.client_ids
-        model.connect("any", DEVICE)
-        sweeps.look(store)
-        assert DEVICE in model.client_ids  # it is not asked at each look
-        clock[0] += management.LISTED_S
-    assert model.client_ids.count(DEVICE + "2") == 3
-
-
 # What connections sent
 
 BUDGET = Budget(messages_s=10, kib_s=10, processor_ms=100, tolerance_s=4)
@@ -284,10 +254,10 @@ def test_a_flooder_is_found_by_its_bytes(tmp_path, model, passwords_only):
         name = model.connect(DEVICE)
         model.connect("a:home")
         model.connect("d:lock:D1\n", "x")  # none of the users
-        meter.traffic.look(0.0)
+        meter.traffic.look(lambda: 0.0)
         for number, one in enumerate(model.connections[:2], 1):
             one["recv_oct"] += OVER if number == 1 else 50 * 1024
-        meter.traffic.look(2.0)
+        meter.traffic.look(lambda: 2.0)
     if passwords_only:
         assert (meter.found, meter.news, len(model.connections)) == ([DEVICE], [], 3)
     else:
@@ -301,9 +271,9 @@ def test_the_authority_is_never_counted_where_passwords_prove_it(tmp_path, model
         meter = Meter(fleet)
         model.users["a:authority"] = {"tags": ""}
         model.connect("a:authority")
-        meter.traffic.look(0.0)
+        meter.traffic.look(lambda: 0.0)
         model.connections[0]["recv_oct"] = OVER
-        meter.traffic.look(2.0)
+        meter.traffic.look(lambda: 2.0)
         assert (meter.found, meter.news, len(model.connections)) == ([], [], 1)
 
 
@@ -312,8 +282,43 @@ def test_a_connection_of_unknown_size_waits(fleet, model):
     model.connect(DEVICE)
     for size in (None, "7", -1, True):
         model.connections[0]["recv_oct"] = size
-        meter.traffic.look(0.0)
+        meter.traffic.look(lambda: 0.0)
     assert (meter.found, meter.news) == ([], [])
+
+
+def test_a_slow_answer_makes_no_flooder(tmp_path, model):
+    """100 KiB are the budget of the 10 s that RabbitMQ takes to tell of them."""
+    with serving(model, new_fleet(tmp_path), passwords_only=True) as fleet:
+        meter, clock, answer = Meter(fleet), [0.0], model.answer
+        model.connect(DEVICE)
+        meter.traffic.look(lambda: clock[0])
+
+        def slowly(method, path, body):
+            clock[0] += 10.0
+            model.connections[0]["recv_oct"] += 100 * 1024
+            return answer(method, path, body)
+
+        model.answer = slowly  # type: ignore[method-assign]
+        meter.traffic.look(lambda: clock[0])
+        model.answer = answer  # type: ignore[method-assign]
+        clock[0] += 2.0
+        meter.traffic.look(lambda: clock[0])
+    assert meter.found == []
+
+
+def test_a_refusal_counts_no_bytes_twice(tmp_path, model):
+    """One connection that RabbitMQ does not close made flooders of all others in time."""
+    with serving(model, new_fleet(tmp_path)) as fleet:
+        meter = Meter(fleet)
+        flooder, honest = model.connect("x", "x"), model.connect("y", "y")
+        model.refused.add("connections/" + urllib.parse.quote(flooder, safe=""))
+        meter.traffic.look(lambda: 0.0)
+        for number in range(1, 20):
+            model.connections[0]["recv_oct"] += OVER
+            model.connections[1]["recv_oct"] += 10 * 1024
+            with refused("broker-refused"):
+                meter.traffic.look(lambda now=2.0 * number: now)
+        assert [one["name"] for one in model.connections] == [flooder, honest]
 
 
 def test_that_nothing_is_counted_is_told_once(fleet, model, monkeypatch):

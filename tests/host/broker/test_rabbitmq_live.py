@@ -77,7 +77,9 @@ def test_a_quarantine_narrows_what_a_device_publishes(place: Place) -> None:
         assert management.restrict(place.fleet, quarantine)
         return is_closed(device)
 
+    assert not management.has_rights(place.fleet, quarantine)
     assert device.until(narrowed)
+    assert management.has_rights(place.fleet, quarantine)
     device = place.client(DEVICE)
     assert device.subscribe(f"{BASE}/cmd/+/fmt/+")  # the filter of its firmware
     device.publish(f"{BASE}/evt/incident/fmt/cose", data=b"incident")
@@ -97,7 +99,9 @@ def test_a_quarantine_narrows_what_a_device_publishes(place: Place) -> None:
 
 
 def test_an_application_s_rights_in_rabbitmq_s_words(place: Place) -> None:
-    assert management.restrict(place.fleet, app_account("home", ("lock",), ""), close=False)
+    account = app_account("home", ("lock",), "")
+    assert not management.has_rights(place.fleet, account)  # it has none of its own
+    assert management.restrict(place.fleet, account, close=False)
     app = place.client(APP)
     for filter_ in ("iot-2/type/lock/id/+/evt/#", "iot-2/type/lock/id/D1/evt/alarm/fmt/cose"):
         assert app.subscribe(filter_)
@@ -127,6 +131,7 @@ def test_who_is_no_user_is_closed_by_its_client_id(place: Place) -> None:
     management.admit(place.fleet, name)
     management.set_password(place.fleet, name, "x")
     assert not management.restrict(place.fleet, quarantine_account("lock", "D9"))
+    assert management.has_rights(place.fleet, quarantine_account("lock", "D9"))
 
 
 def test_a_users_password_is_replaced(place: Place) -> None:

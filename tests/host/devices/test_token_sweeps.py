@@ -151,6 +151,8 @@ def test_neither_a_redirect_nor_a_proxy_gets_the_password(fleet, monkeypatch):
     "address",
     [
         "http://10.0.0.1:15672",
+        "https://host:0",
+        "https://host:65536",
         "https://user:pass@host",
         "file:///etc",
         "http://127.0.0.1.evil.example",

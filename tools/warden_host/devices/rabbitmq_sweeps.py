@@ -1,21 +1,29 @@
-"""Do again at RabbitMQ what could not be done at once: it lists a connection seconds too late.
+"""Do again at RabbitMQ what could not be done at once, and what it lost.
+
+It lists a connection seconds too late, its HTTP API may be away for longer than that, and a start
+of it may give its users the rights of a file of definitions again.
 
 A device that logs in by a token is none of its users: it comes again while the token server gives
 it tokens, and is closed again while it is revoked.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from typing import TypeVar
 
 from warden_host import names
 from warden_host.broker import connection
-from warden_host.broker.accounts import quarantine_account
+from warden_host.broker.accounts import Account, quarantine_account, wipe_only_account
 from warden_host.broker.rabbitmq import management
+from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.reactions import QUARANTINE
 from warden_host.store.store import Device, Store
 
-_AGAIN_S = 60.0  # so long after a revocation RabbitMQ is asked again
+_CHECKED = 20  # devices whose rights are compared in one look
+_Order = tuple[str, float, bool]  # device, when, whether to wipe it
+_Since = tuple[str, float]  # device in quarantine, since when
+_T = TypeVar("_T")
 
 
 class RabbitSweeps:
@@ -24,46 +32,119 @@ class RabbitSweeps:
     def __init__(self, fleet: Fleet, clock: Callable[[], float] = time.time) -> None:
         self._fleet = fleet
         self._clock = clock
-        self._refused: set[str] = set()
-        self._restricted: set[tuple[str, float]] = set()  # device, since when
+        self._cut_off: set[_Order] = set()
+        self._restricted: set[_Since] = set()
+        self._checked = ""  # the last device whose rights were compared
         self._looked = float("-inf")
 
     def look(self, store: Store) -> None:
-        """Close and restrict what is due. Call it often. Raises what management does."""
+        """Close and restrict what is due. Call it often. Raises what management does.
+
+        What RabbitMQ refuses for one device keeps nothing from being done for the others.
+        """
         if not management.is_used(self._fleet):
             return
-        self._refuse_revoked(store)
-        self._restrict_quarantined(store)
+        parts: list[Callable[[Store], None]] = [self._cut_off_revoked, self._restrict_quarantined]
         now = self._clock()
         if not 0 <= now - self._looked < management.LISTED_S:
             self._looked = now
-            self._close_tokens(store)
+            parts += [self._close_tokens, self._check_rights]
+        management.each(parts, lambda part: part(store))
 
-    def _refuse_revoked(self, store: Store) -> None:
-        now = self._clock()
-        due = store.revoked_between(now - _AGAIN_S, now - management.LISTED_S)
-        self._refused.intersection_update(due)
-        for device in due:
-            known = store.find(device)
-            if device in self._refused or known is None or known.ending is None:
-                continue
-            management.refuse(self._fleet, names.device_client(known.type, known.device))
-            self._refused.add(device)
+    def _cut_off_revoked(self, store: Store) -> None:
+        """Cut off those that were revoked, also before a stop of this program or of RabbitMQ."""
+        orders = store.orders_to_revoke()
+        self._cut_off.intersection_update(orders)
+        done: dict[_Order, str] = {}
+
+        def cut_off(order: _Order) -> None:
+            known = store.find(order[0])
+            if known is not None and known.ending is not None:
+                self._refuse(store, known, known.ending.wipe)
+                done[order] = names.device_client(known.type, known.device)
+
+        self._do([one for one in orders if self._is_due(one, self._cut_off)], cut_off, done)
+        self._cut_off.update(done)
+
+    def _refuse(self, store: Store, known: Device, wipe: bool) -> None:
+        """Refuse a device, unless it is let in meanwhile: RabbitMQ may answer slowly."""
+        if wipe:
+            account = wipe_only_account(known.type, known.device)
+            management.restrict(self._fleet, account, close=False)
+            return
+        username = names.device_client(known.type, known.device)
+        management.refuse(self._fleet, username, close=False)
+        if store.ending(known.device) is None:
+            management.admit(self._fleet, username)
 
     def _restrict_quarantined(self, store: Store) -> None:
         """Restrict once more, also those of before a stop."""
-        now, present = self._clock(), set()
+        quarantined = self._quarantined(store)
+        self._restricted.intersection_update(quarantined)
+        done: dict[_Since, str] = {}
+
+        def restrict(one: _Since) -> None:
+            account = quarantined[one]
+            management.restrict(self._fleet, account, close=False)
+            done[one] = account.username
+
+        self._do(
+            [one for one in quarantined if self._is_due(one, self._restricted)], restrict, done
+        )
+        self._restricted.update(done)
+
+    def _is_due(self, one: _Order | _Since, done: Container[_Order | _Since]) -> bool:
+        return one not in done and self._clock() - one[1] >= management.LISTED_S
+
+    def _do(self, due: list[_T], change: Callable[[_T], None], done: dict[_T, str]) -> None:
+        """Change the rights of each, then close the connections of those that it is done for.
+
+        RabbitMQ lists all connections for that, which is long. Where it fails, nothing is done.
+        """
+
+        def close() -> None:
+            try:
+                management.close_users(self._fleet, done.values())
+            except HostError:
+                done.clear()
+                raise
+
+        management.each((lambda: management.each(due, change), close), lambda part: part())
+
+    def _quarantined(self, store: Store) -> dict[_Since, Account]:
+        """Return (device, since when) → rights. One that is let in again has its own order."""
+        found = {}
         for device, reaction in store.reactions().items():
             known = store.find(device)
-            if reaction.kind != QUARANTINE or known is None or known.ending is not None:
+            if reaction.kind != QUARANTINE or reaction.readmitting or known is None:
                 continue
-            key = device, reaction.since
-            present.add(key)
-            if key not in self._restricted and now - reaction.since >= management.LISTED_S:
+            if known.ending is None:
                 account = quarantine_account(known.type, known.device, known.mode != "sealed")
-                management.restrict(self._fleet, account)
-                self._restricted.add(key)
-        self._restricted &= present
+                found[device, reaction.since] = account
+        return found
+
+    def _check_rights(self, store: Store) -> None:
+        """Find devices that have more rights again, some in each look: they are restricted anew.
+
+        Those that are to be wiped likewise.
+        """
+        narrow: dict[str, Account] = {}
+        for key, account in self._quarantined(store).items():
+            if key in self._restricted:
+                narrow[key[0]] = account
+        for device, _, wipe in self._cut_off:
+            known = store.find(device) if wipe else None
+            if known is not None:
+                narrow[device] = wipe_only_account(known.type, known.device)
+        in_order = sorted(narrow, key=lambda device: (device <= self._checked, device))
+
+        def check(device: str) -> None:
+            self._checked = device
+            if not management.has_rights(self._fleet, narrow[device]):
+                self._restricted = {one for one in self._restricted if one[0] != device}
+                self._cut_off = {one for one in self._cut_off if one[0] != device}
+
+        management.each(in_order[:_CHECKED], check)
 
     def _close_tokens(self, store: Store) -> None:
         """Close all connections of revoked devices that log in by a token."""

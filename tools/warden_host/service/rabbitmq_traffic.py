@@ -59,7 +59,7 @@ class RabbitTraffic:
         """Look again and again until it is to stop; say once where the API does not answer."""
         while not stop.wait(PERIOD_S):
             try:
-                self.look(time.monotonic())
+                self.look(time.monotonic)
                 self._said = ""
             except HostError as error:
                 if error.code != self._said:
@@ -67,9 +67,13 @@ class RabbitTraffic:
                     self._announce(FleetEvent("notice", code=error.code, text=text))
                 self._said = error.code
 
-    def look(self, now: float) -> None:
-        """Read what came, and cut off who sent too much. Raises what the API does."""
+    def look(self, clock: Callable[[], float]) -> None:
+        """Read what came, and cut off who sent too much. Raises what the API does.
+
+        clock: asked once the API has answered: what came while it was slow had that long to come.
+        """
         listed = traffic.received(self._fleet)
+        now = clock()
         if any(one.user not in self._users for one in listed):
             self._users = traffic.proven_users(self._fleet)
         present = {(one.name, 0): Connection(one.began.encode(), one.size) for one in listed}
@@ -78,11 +82,15 @@ class RabbitTraffic:
         def client_at(peer: tuple[str, int], _: float) -> str:
             return users[peer] if users[peer] in self._users else _STRANGER + peer[0]
 
-        for client, why in self._meter.read(present, client_at, now):
-            if client.startswith(_STRANGER):
-                self._close(client.removeprefix(_STRANGER), why)
-            else:
-                self._found(client, why)
+        # All of it before anything is done: else a refusal would leave bytes to be counted twice.
+        flooders = list(self._meter.read(present, client_at, now))
+        management.each(flooders, lambda one: self._cut_off(*one))
+
+    def _cut_off(self, client: str, why: str) -> None:
+        if client.startswith(_STRANGER):
+            self._close(client.removeprefix(_STRANGER), why)
+        else:
+            self._found(client, why)
 
     def _close(self, name: str, why: str) -> None:
         traffic.close(self._fleet, name)

@@ -41,14 +41,13 @@ class Endings(Database):
         """Return the devices that are revoked, those to be wiped besides among them."""
         return {row[0] for row in self._do("SELECT device FROM endings WHERE revoked")}
 
-    def revoked_between(self, first: float, last: float) -> list[str]:
-        """Return devices that were revoked between two moments, and are not to be wiped."""
+    def orders_to_revoke(self) -> list[tuple[str, float, bool]]:
+        """Return (device, when, whether it is to be wiped) of those that did not confirm one."""
         rows = self._do(
-            "SELECT device FROM endings WHERE revoked AND NOT wipe AND ordered BETWEEN ? AND ?",
-            first,
-            last,
+            "SELECT device, ordered, wipe FROM endings WHERE revoked AND wiped IS NULL "
+            "ORDER BY ordered, device"
         )
-        return [row[0] for row in rows.fetchall()]
+        return [(device, ordered, bool(wipe)) for device, ordered, wipe in rows.fetchall()]
 
     def order_ending(self, device: str, revoked: bool, wipe: bool, moment: float) -> None:
         """Add to the device's order; an earlier order stays. Call it inside a transaction."""

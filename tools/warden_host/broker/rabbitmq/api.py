@@ -4,26 +4,33 @@ import base64
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from warden_client import secretfile
 
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet, malformed
+from warden_host.numerals import decimal
 
 TABLE = "rabbitmq"
 PASSWORD = "rabbitmq.password"  # noqa: S105  a file's name
-_TIMEOUT_S = 10
+_TIMEOUT_S = 10  # without a byte
+_WHOLE_S = 30.0  # of an answer
 _MAX_ANSWER = 16 << 20
+# Of a connection's 2 to 3 KiB: else clients would make the list too long to be read, just by being
+# many, and none of them could be closed.
+_COLUMNS = "name,user,connected_at,recv_oct,variable_map.client_id"
 # The password of the API's user would be readable on the network without TLS.
 _ADDRESS = re.compile(
-    r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?/?\Z"
+    r"(?:https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1|\[::1\]))(?::([0-9]{1,5}))?/?\Z"
 )
 Connection = dict[str, Any]
+_T = TypeVar("_T")
 
 
 class Api:
@@ -46,16 +53,24 @@ class Api:
 
     def connections(self) -> list[Connection]:
         """Return the connections that are listed."""
-        listed: Any = self.ask("connections")
-        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        return self.listed("connections?columns=" + _COLUMNS)
+
+    def listed(self, path: str) -> list[dict[str, Any]]:
+        """Return the objects of a list, which is empty where there is no such thing."""
+        found: Any = self.ask(path, none_at=404)
+        if found is None:
+            return []
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
             raise other_form()
-        return listed
+        return found
 
     def close(self, matches: Callable[[Connection], bool]) -> int:
-        """Close the listed connections that match; return how many there were."""
+        """Close the listed connections that match; return how many there were.
+
+        One that can't be closed keeps none of the others open.
+        """
         found = [str(one.get("name")) for one in self.connections() if matches(one)]
-        for name in found:
-            self.delete("connections/" + quoted(name))
+        each(found, lambda name: self.delete("connections/" + quoted(name)))
         return len(found)
 
     def delete(self, path: str) -> None:
@@ -78,9 +93,10 @@ class Api:
         )
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                data = answer.read(_MAX_ANSWER)
-            return json.loads(data) if data else ""
+                data = _whole(answer)
+            found = json.loads(data) if data else ""
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == none_at:
                 return None
             raise HostError(
@@ -92,6 +108,9 @@ class Api:
             ) from None
         except (http.client.HTTPException, ValueError, RecursionError):
             raise other_form() from None
+        if found is None:
+            raise other_form()  # null: it is not the status none_at
+        return found
 
 
 def _settings(table: Any) -> tuple[str, str]:
@@ -101,16 +120,49 @@ def _settings(table: Any) -> tuple[str, str]:
         raise malformed(f"[{TABLE}] holds management and user, and may hold passwords_only")
     if type(fields.get("passwords_only", False)) is not bool:
         raise malformed(f"{TABLE}.passwords_only is neither true nor false")
-    if not isinstance(address, str) or not _ADDRESS.match(address):
+    found = _ADDRESS.match(address) if isinstance(address, str) else None
+    if found is None or (found[1] and decimal(found[1], 65535, 1) is None):
         raise malformed(
             f"{TABLE}.management is no https:// address; http:// is for this machine alone"
         )
-    return address.rstrip("/"), user
+    return found[0].rstrip("/"), user
+
+
+def _whole(answer: http.client.HTTPResponse) -> bytes:
+    """Return an answer's bytes. Raises OSError for one that goes on, in time or in size."""
+    data, end = bytearray(), time.monotonic() + _WHOLE_S
+    while part := answer.read1(1 << 16):
+        data += part
+        if len(data) > _MAX_ANSWER:
+            raise other_form(f"with more than {_MAX_ANSWER >> 20} MiB")
+        if time.monotonic() > end:
+            raise TimeoutError
+    return bytes(data)
+
+
+def each(things: Iterable[_T], work: Callable[[_T], object]) -> None:
+    """Do a piece of work for each thing, then raise the first refusal.
+
+    Raises unreachable at once: nothing else would be answered.
+    """
+    first: HostError | None = None
+    for thing in things:
+        try:
+            work(thing)
+        except HostError as error:
+            if error.code == "unreachable":
+                raise
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def quoted(name: str) -> str:
-    """Return a name as one part of a path."""
-    return urllib.parse.quote(name, safe="")
+    """Return a name as one part of a path. Raises broker-refused for no text."""
+    try:
+        return urllib.parse.quote(name, safe="")
+    except UnicodeError:
+        raise other_form() from None
 
 
 def client_id(connection: Connection) -> str:
@@ -126,8 +178,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def other_form() -> HostError:
+def other_form(how: str = "in another form") -> HostError:
     """Return the error for an answer that is none of this API's."""
-    return HostError(
-        "broker-refused", "RabbitMQ's HTTP API answers in another form", f"look at {TABLE}"
-    )
+    return HostError("broker-refused", f"RabbitMQ's HTTP API answers {how}", f"look at {TABLE}")

@@ -21,7 +21,15 @@ from collections.abc import Collection
 
 from warden_host.broker.accounts import Account
 from warden_host.broker.rabbitmq import rights
-from warden_host.broker.rabbitmq.api import PASSWORD, TABLE, Api, Connection, client_id, quoted
+from warden_host.broker.rabbitmq.api import (
+    PASSWORD,
+    TABLE,
+    Api,
+    Connection,
+    client_id,
+    each,
+    quoted,
+)
 from warden_host.fleet.fleet import Fleet
 
 __all__ = (
@@ -31,6 +39,9 @@ __all__ = (
     "admit",
     "close_clients",
     "close_connections",
+    "close_users",
+    "each",
+    "has_rights",
     "is_used",
     "refuse",
     "restrict",
@@ -64,8 +75,10 @@ def close_clients(fleet: Fleet, client_ids: Collection[str]) -> int:
     return Api(fleet).close(lambda one: client_id(one) in names)
 
 
-def refuse(fleet: Fleet, username: str) -> int:
+def refuse(fleet: Fleet, username: str, close: bool = True) -> int:
     """Let a user have no connection, and close those that are listed; return how many.
+
+    close: false where close_users() does that for many at once.
 
     Its password and its rights stay: admit() lets it in again. One that logged in within the last
     five seconds may be listed later: call it again then. One that is no user of RabbitMQ's own can
@@ -79,7 +92,18 @@ def refuse(fleet: Fleet, username: str) -> int:
     own = api.user(username) is not None
     if own:
         api.ask(_limit(username), "PUT", {"value": 0})
+    if not close:
+        return 0
     return api.close(lambda one: _is_of(one, username, own))
+
+
+def close_users(fleet: Fleet, usernames: Collection[str]) -> int:
+    """Close the connections of users, which may connect as before; likewise."""
+    if not is_used(fleet) or not usernames:
+        return 0
+    api = Api(fleet)
+    own = {name: api.user(name) is not None for name in usernames}
+    return api.close(lambda one: any(_is_of(one, *user) for user in own.items()))
 
 
 def admit(fleet: Fleet, username: str) -> None:
@@ -101,12 +125,26 @@ def restrict(fleet: Fleet, account: Account, close: bool = True) -> bool:
     api, username = Api(fleet), account.username
     if api.user(username) is None:
         return False
-    write, read = rights.patterns(account.rights)
-    body = {"exchange": _EXCHANGE, "write": write, "read": read}
-    api.ask(f"topic-permissions/{quoted(_VHOST)}/{quoted(username)}", "PUT", body)
+    api.ask(_topics(username), "PUT", _permission(account))
     if close:
         api.close(lambda one: _is_of(one, username, True))
     return True
+
+
+def has_rights(fleet: Fleet, account: Account) -> bool:
+    """Return whether a user has the account's rights for topics, or is none of RabbitMQ's own.
+
+    A start of RabbitMQ, and an import, may give a user those of a file of definitions again.
+    Raises: as close_connections().
+    """
+    if not is_used(fleet):
+        return True
+    api, username = Api(fleet), account.username
+    wanted = _permission(account)
+    if api.user(username) is None:
+        return True
+    found = [{key: one.get(key) for key in wanted} for one in api.listed(_topics(username))]
+    return found == [wanted]
 
 
 def set_password(fleet: Fleet, username: str, password: str) -> None:
@@ -130,6 +168,15 @@ def set_password(fleet: Fleet, username: str, password: str) -> None:
 def is_used(fleet: Fleet) -> bool:
     """Return whether the fleet's clients are at RabbitMQ, by warden.toml."""
     return TABLE in fleet.document
+
+
+def _permission(account: Account) -> dict[str, str]:
+    write, read = rights.patterns(account.rights)
+    return {"exchange": _EXCHANGE, "write": write, "read": read}
+
+
+def _topics(username: str) -> str:
+    return f"topic-permissions/{quoted(_VHOST)}/{quoted(username)}"
 
 
 def _limit(username: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from warden_host.broker.rabbitmq.api import Api, other_form, quoted
+from warden_host.broker.rabbitmq.api import Api, quoted
 from warden_host.fleet.fleet import Fleet
 
 
@@ -35,10 +35,7 @@ def proven_users(fleet: Fleet) -> frozenset[str]:
     api = Api(fleet)
     if not api.passwords_only:
         return frozenset()
-    listed: Any = api.ask("users?columns=name")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise other_form()
-    return frozenset(str(one.get("name")) for one in listed)
+    return frozenset(str(one.get("name")) for one in api.listed("users?columns=name"))
 
 
 def close(fleet: Fleet, name: str) -> None:
