@@ -9,10 +9,12 @@ import pytest
 from engine_kit import SEALED, Stage, pairs, report
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
 from process_kit import PATIENCE_S
+from rabbitmq_model import RabbitModel, serving
 from warden_host.alarms.rules import alarm_of
 from warden_host.broker.accounts import device_account
 from warden_host.broker.backend import Places
 from warden_host.broker.mosquitto import dynsec, registry
+from warden_host.broker.rabbitmq import management
 from warden_host.devices import account_access, gateways, quarantine, revocation, rooms
 from warden_host.engine.events import FleetEvent
 from warden_host.fleet.fleet import CONFIG, Fleet
@@ -350,6 +352,36 @@ def test_a_failure_is_told_and_later_reactions_go_on(house, monkeypatch):
         ("notice", "internal-error"),
         ("reaction", "tampered"),
     ]
+
+
+@pytest.mark.parametrize("code", ["tampered", "replayed"])
+def test_the_authority_follows_where_rabbitmq_does_not_answer(house, code):
+    """fleet.db and mosquitto have it: the engine's session and the revocation list are next."""
+    listed: list[str] = []
+    with serving(RabbitModel(USER), house.fleet) as house.fleet:
+        pass  # its address is known, and nothing listens there any more
+    with house.reacting() as reactor:
+        reactor._revoked = lambda: listed.append(code)
+        report(house.stage, peer_of(house), code)
+        house.wait(1)
+    assert house.news[0].code == "unreachable"
+    known = house.stage.engine.state(DEVICE).device
+    assert known.reaction is not None
+    assert (known.ending is not None, listed) == (
+        (True, [code]) if code == "replayed" else (False, [])
+    )
+
+
+def test_what_rabbitmq_had_not_listed_is_closed_later_without_a_limit(house, monkeypatch):
+    """The account may have been let in again since."""
+    model = RabbitModel("a:home")
+    monkeypatch.setattr(management, "LISTED_S", 0.0)
+    with serving(model, house.fleet) as house.fleet, house.reacting() as reactor:
+        model.connect("a:home")
+        reactor._refuse_again("a:home")
+        for timer in reactor._timers:
+            timer.join()
+    assert (model.limits, model.client_ids) == ({}, [])
 
 
 def test_a_start_of_the_broker_restricts_what_a_stop_left_open(house):

@@ -251,7 +251,8 @@ class Reactor:
 
         def refuse() -> None:
             with contextlib.suppress(HostError):  # it was told the first time
-                management.refuse(self._fleet, user)
+                # No limit again: the account may have been let in since.
+                management.close_users(self._fleet, [user])
 
         if management.is_used(self._fleet):
             self._later(management.LISTED_S, refuse)
@@ -305,6 +306,10 @@ class Reactor:
                 raise
             finally:
                 store.add_audit(_WHO, f"{kind} {device} for {job.code}", outcome, started)
+                self._follow(device, kind)
+
+    def _follow(self, device: str, kind: str) -> None:
+        """Have the authority follow fleet.db, also where a broker did not answer."""
         self._authority.ask(lambda engine: _unload(engine, device))
         if kind == DEREGISTER:
             self._revoked()
