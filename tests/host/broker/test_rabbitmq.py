@@ -3,7 +3,6 @@
 import contextlib
 import re
 import threading
-import urllib.parse
 
 import pytest
 from host_kit import new_fleet, refused
@@ -16,7 +15,7 @@ from warden_host.broker.accounts import (
     quarantine_account,
     wipe_only_account,
 )
-from warden_host.broker.rabbitmq import api, management, rights
+from warden_host.broker.rabbitmq import api, management, rights, traffic
 from warden_host.devices import account_access, quarantine, revocation, rotation, setup
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
@@ -306,19 +305,27 @@ def test_a_slow_answer_makes_no_flooder(tmp_path, model):
     assert meter.found == []
 
 
-def test_a_refusal_counts_no_bytes_twice(tmp_path, model):
-    """One connection that RabbitMQ does not close made flooders of all others in time."""
+def test_what_can_t_be_closed_counts_no_bytes_twice(tmp_path, model, monkeypatch):
+    """One connection that RabbitMQ did not close made flooders of all others in time."""
+    closed: list[str] = []
+
+    def close(_, name: str) -> None:
+        closed.append(name)
+        raise HostError("unreachable", "it does not answer")
+
+    monkeypatch.setattr(traffic, "close", close)
     with serving(model, new_fleet(tmp_path)) as fleet:
         meter = Meter(fleet)
-        flooder, honest = model.connect("x", "x"), model.connect("y", "y")
-        model.refused.add("connections/" + urllib.parse.quote(flooder, safe=""))
+        flooder, _ = model.connect("x", "x"), model.connect("y", "y")
         meter.traffic.look(lambda: 0.0)
         for number in range(1, 20):
             model.connections[0]["recv_oct"] += OVER
             model.connections[1]["recv_oct"] += 10 * 1024
-            with refused("broker-refused"):
+            with refused("unreachable"):
                 meter.traffic.look(lambda now=2.0 * number: now)
-        assert [one["name"] for one in model.connections] == [flooder, honest]
+        model.connections[1]["recv_oct"] += 10 * 1024
+        meter.traffic.look(lambda: 40.0)
+    assert set(closed) == {flooder}
 
 
 def test_that_nothing_is_counted_is_told_once(fleet, model, monkeypatch):

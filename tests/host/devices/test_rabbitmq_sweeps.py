@@ -1,4 +1,4 @@
-"""What is done again at RabbitMQ: it was away, slow, or had another's word for a device's rights."""
+"""What is done again at RabbitMQ, which was away, slow, or gave a device more rights again."""
 
 import time
 import urllib.parse
