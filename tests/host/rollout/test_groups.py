@@ -210,7 +210,7 @@ def test_devices_left_out_are_shown(folder, capsys, monkeypatch):
     requests: list[dict] = []
     last = {"rollout": 1, "release": "relay-1", "state": "done", "counts": {"Accepted": 1}}
 
-    def stream(_, request):
+    def stream(_, request, stop):
         requests.append(request)
         return iter([{"rollout": 1, "left_out": {"plain": 2, "of another type": 1}}, last])
 

@@ -301,7 +301,7 @@ SHOWN = [
 )
 @pytest.mark.parametrize("terminal", [True, False])
 def test_lines_shown_for_people(folder, capsys, monkeypatch, last, code, words, terminal):
-    monkeypatch.setattr(control_client, "stream", lambda *_: iter([*SHOWN, last]))
+    monkeypatch.setattr(control_client, "stream", lambda *_, **__: iter([*SHOWN, last]))
     monkeypatch.setattr(
         screen,
         "out",
@@ -316,7 +316,7 @@ def test_lines_shown_for_people(folder, capsys, monkeypatch, last, code, words, 
 
 
 def test_a_service_that_ends_in_the_meantime(folder, capsys, monkeypatch):
-    monkeypatch.setattr(control_client, "stream", lambda *_: iter(SHOWN))
+    monkeypatch.setattr(control_client, "stream", lambda *_, **__: iter(SHOWN))
     assert main.run(["rollout", "relay-1", "--type", "relay"]) == 3
     err = capsys.readouterr().err
     assert "not-serving" in err
