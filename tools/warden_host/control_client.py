@@ -20,6 +20,7 @@ from warden_host.errors import CODES, HostError
 from warden_host.stopping import LineReader, Stop
 
 MAX_LINE = 65536
+_CONNECT_S = 15.0
 _DEPTH = values.MAX_DEPTH * 2  # a line wraps a device's message
 
 Line = dict[str, Any]
@@ -34,7 +35,8 @@ def stream(
     Raises: not-serving, timed-out and the error that it answers.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
+        # Never without: a connect to a server that hangs with a full queue would wait for ever.
+        connection.settimeout(_CONNECT_S if timeout_s is None else timeout_s)
         try:
             with short_path(path) as short:
                 connection.connect(short)

@@ -70,6 +70,9 @@ def bridge(
         else:
             screen.show(text)
 
+    # While a signal ends a wait for standard input.
+    password = _secret(mqtt_password_file, "password", "--mqtt-password-file")
+    token = _secret(commands_token_file, "token", "--commands-token-file").decode()
     with stoppable(as_json) as stop, contextlib.ExitStack() as stack:
         made = Bridge(state.control(), say, stop)
         if http is not None:
@@ -80,12 +83,11 @@ def bridge(
             settings = MqttSettings(
                 url,
                 mqtt_user,
-                _secret(mqtt_password_file, "password", "--mqtt-password-file"),
+                password,
                 mqtt_ca,
                 prefix,
                 "homeassistant" if home_assistant else "",
             )
-            token = _secret(commands_token_file, "token", "--commands-token-file").decode()
             taker = (lambda reply: CommandTaker(state.control(), token, reply)) if token else None
             outlet = MqttOutlet(made, settings, taker)
             made.outlets.append(outlet)

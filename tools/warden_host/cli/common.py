@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warden_host import stopping
+from warden_host import stoppable_output, stopping
 from warden_host.cli import recording, screen
 from warden_host.errors import HostError
 from warden_host.stopping import Stop
@@ -130,11 +130,17 @@ def stoppable(as_json: bool, text: str = "stopped") -> Iterator[Stop]:
 
     text: shown then.
     """
-    with stopping.on_signals() as stop:
+    with on_signals() as stop:
         yield stop
-        requested = stop.requested
-    if requested:
-        screen.stopped(as_json, text=text)
+        if stop.requested:
+            screen.stopped(as_json, text=text)
+
+
+@contextmanager
+def on_signals(hard_at: int = 2) -> Iterator[Stop]:
+    """Yield a stop as stopping.on_signals(), which no full pipe at standard output holds up."""
+    with stopping.on_signals(hard_at) as stop, stoppable_output.until(stop):
+        yield stop
 
 
 @contextmanager

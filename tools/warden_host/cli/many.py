@@ -14,9 +14,8 @@ from typing import Any
 
 from warden_client import secretfile
 
-from warden_host import stopping
 from warden_host.cli import exit_codes, screen
-from warden_host.cli.common import raising_on_sigterm
+from warden_host.cli.common import on_signals, raising_on_sigterm
 from warden_host.cli.runner import Order, Outcome, Runner
 from warden_host.cli.targets import Targets
 from warden_host.errors import HostError
@@ -136,7 +135,7 @@ def _signals(order: Order, at_once: int) -> contextlib.AbstractContextManager[St
     """
     if order.places is not None and at_once == 1:
         return raising_on_sigterm()
-    return stopping.on_signals(hard_at=3)  # the second one stops waiting for those under way
+    return on_signals(hard_at=3)  # the second one stops waiting for those under way
 
 
 def _show_turn(

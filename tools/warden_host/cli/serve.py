@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from warden_host import stopping
 from warden_host.cli import ca_passphrase, listening, screen
-from warden_host.cli.common import State, json_option, pass_state
+from warden_host.cli.common import State, json_option, on_signals, pass_state
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.service import display_queue, sd_notify
@@ -97,9 +96,9 @@ def serve(
         raise HostError("bad-argument", "--web-listen takes --web HOST:PORT as well")
     web = None if web_text is None else WebAddress(*listening.parse(web_text, "--web"), web_listen)
     fleet = state.fleet()
-    with stopping.on_signals() as stop, contextlib.ExitStack() as pages:
+    passphrase = ca_passphrase.from_file(passphrase_file)  # while a signal ends its wait
+    with on_signals() as stop, contextlib.ExitStack() as pages:
         show = _show_json if as_json else _show
-        passphrase = ca_passphrase.from_file(passphrase_file)
         with serving(fleet, show, accept_clock, passphrase, operators, web) as service:
             if sys.stdout.isatty() and not as_json:  # else it may be a log, where no code belongs
                 gone = threading.Event()
