@@ -59,6 +59,19 @@ def test_a_role_that_may_look_alone(browser: Any, filled: Service) -> None:
         page.get_by_text("audit takes the role own").wait_for()
 
 
+def test_pages_work_without_the_script(browser: Any, filled: Service) -> None:
+    """They do what forms and links do, and announce no stream that never comes."""
+    with page_of(browser, java_script_enabled=False) as page:
+        log_in(page, url_of(filled), "alice")
+        assert not page.locator("#link").is_visible()
+        page.get_by_role("link", name=console_kit.DEVICE).click()
+        page.get_by_role("heading", name="History").wait_for()
+        assert not page.locator("#link").is_visible()
+        page.get_by_label("Command", exact=True).fill("set_relay")
+        page.get_by_role("button", name="Send", exact=True).click()
+        page.locator("section.verdict").wait_for()
+
+
 def test_a_page_that_is_away_misses_nothing(browser: Any, filled: Service) -> None:
     """Hidden for a while; and its server ended and came back: it goes on where it was."""
 
