@@ -233,3 +233,13 @@ def test_the_secret_is_there_and_the_owner_s_alone(place: Place) -> None:
     secretfile.write(path, b"\xff")
     with refused("key-damaged"):
         place.configure()
+
+
+def test_an_answer_that_is_too_long_is_not_parsed(place: Place, monkeypatch) -> None:
+    token = place.token("home", WORD)
+    assert place.handler.introspection.claims(token)
+    monkeypatch.setattr(introspection, "_MAX_ANSWER", 16)
+    with pytest.raises(introspection.HostError) as error:
+        place.handler.introspection.claims(token)
+    assert error.value.code == "unreachable"
+    assert "too long" in error.value.text
