@@ -217,8 +217,11 @@ def revoke(
     if several:
 
         def act(one: str) -> dict[str, Any]:
-            _cut_off(fleet, one, also_wipe)
-            return _end(fleet, one, cut_off=True)
+            refusal = _cut_off(fleet, one, also_wipe)
+            result = _end(fleet, one, cut_off=True)
+            if refusal is not None:
+                raise refusal
+            return result
 
         def fits(known: Device) -> str:
             done = known.ending and known.ending.revoked and known.ending.wipe >= also_wipe
@@ -235,24 +238,36 @@ def revoke(
         store.device(name)
     question = f"{name} loses its access now and must be provisioned again. Revoke it?"
     screen.confirm(question, yes, as_json)
-    _cut_off(fleet, name, also_wipe)
+    refusal = _cut_off(fleet, name, also_wipe)
     _list_certificates(fleet, passphrase_file, as_json)
-    if not as_json:
+    if refusal is None and not as_json:
         screen.good(f"{name} is cut off")
-    _print_end(_end(fleet, name, cut_off=True), as_json)
+    result = _end(fleet, name, cut_off=True)
+    if refusal is not None:
+        raise refusal
+    _print_end(result, as_json)
     return 0
 
 
-def _cut_off(fleet: Fleet, device: str, also_wipe: bool) -> None:
-    """Refuse a device at the broker. Raises not-applicable."""
+def _cut_off(fleet: Fleet, device: str, also_wipe: bool) -> HostError | None:
+    """Refuse a device at the broker.
+
+    Returns: why a broker did not follow; the certificate's revocation and the authority do not
+    wait for it. Raises: not-applicable.
+    """
     with Store(fleet.database) as store:
         revocation.order_ending(store, device, revoke=True, wipe=also_wipe)
-        if not revocation.revoke_access(fleet, store, device):
+        try:
+            done = revocation.revoke_access(fleet, store, device)
+        except HostError as error:
+            return error
+        if not done:
             raise HostError(
                 "not-applicable",
                 f"{device} was provisioned again or removed in the meantime",
                 "look at `warden devices`; repeat the command if you mean the new device",
             )
+    return None
 
 
 def _list_certificates(fleet: Fleet, passphrase_file: str | None, as_json: bool) -> None:
