@@ -11,7 +11,6 @@ from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
 from warden.errors import PeerError
 from warden.net import link as module
-from warden.net.bare import BareLink
 from warden.net.link import Link
 from warden.net.meter import Meter
 from warden.net.verifier import TrustAnchors
@@ -71,7 +70,7 @@ class Raw(io.IOBase):
         return count
 
     def write(self, data):
-        self.net.bare += bytes(data)
+        self.net.sent += bytes(data)
         return len(data)
 
     def ioctl(self, request, argument):
@@ -110,7 +109,7 @@ class Net:
         self.read = 0
         self.worst = 0  # bytes read in one call of the stack
         self.calls = 0
-        self.written = self.bare = b""  # to the TLS stack, and to the socket itself
+        self.written = self.sent = b""  # to the TLS stack, and to the socket itself
         self.records = []
         self.raws = []
         self.turns = 0
@@ -144,7 +143,7 @@ class Net:
         self.shaken = False
         return self
 
-    def drain(self):
+    def read_all(self):
         """Read whatever the stream gives, as a stack does that drops all of it."""
         buffer = bytearray(1500)
         start = self.read
@@ -158,7 +157,7 @@ class Net:
 
     def write(self, data):
         if self.greedy:
-            self.drain()
+            self.read_all()
             return None
         if self.is_mute():
             return None
@@ -184,7 +183,7 @@ class Net:
             return None
         if not self.shaken and not self.greedy:
             return 1 if self.shake() else None
-        self.drain()
+        self.read_all()
         return None
 
     def close(self):
@@ -412,6 +411,7 @@ def test_every_address_is_tried():
 
 def test_a_link_without_tls_writes_to_the_socket_itself():
     """What a kind of link does once the connection is open is its own, and not this module's."""
+    from warden.net.bare import BareLink
 
     async def connect(link):
         bare = BareLink(link.trust, link.clock, 1000)
@@ -421,7 +421,7 @@ def test_a_link_without_tls_writes_to_the_socket_itself():
 
     net = Net()
     net.run(connect)
-    equal((net.bare, net.written, net.calls), (CONNECT + b" and a hello", b"", 0))
+    equal((net.sent, net.written, net.calls), (CONNECT + b" and a hello", b"", 0))
 
 
 def test_no_address_answers():
