@@ -59,7 +59,7 @@ class Stop:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most the seconds; return whether the end was asked for."""
-        if not self.requested and _readable([self._reader], timeout_s):
+        if not self.requested and readable([self._reader], timeout_s):
             self.requested = True
         return self.requested
 
@@ -105,7 +105,7 @@ class LineReader:
         watched = [self._descriptor]
         if self._stop is not None:
             watched.append(self._stop.fileno())
-        ready = _readable(watched, self._timeout_s)
+        ready = readable(watched, self._timeout_s)
         if not ready:
             raise TimeoutError
         if self._stop is not None and self._stop.fileno() in ready:
@@ -119,7 +119,7 @@ class LineReader:
         return line
 
 
-def _readable(descriptors: list[int], timeout_s: float | None) -> set[int]:
+def readable(descriptors: list[int], timeout_s: float | None) -> set[int]:
     """Return the descriptors that can be read, have ended or are broken; none after the time.
 
     By poll(): select() takes no descriptor above 1023.

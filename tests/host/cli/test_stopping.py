@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 from process_kit import PATIENCE_S, child
 from warden_host import stopping
+from warden_host.service import control
 from warden_host.service.control import ControlServer
 from warden_host.sim import simulated
 from warden_host.stopping import LineReader, on_signals, run_async
@@ -56,7 +60,7 @@ def test_a_signal_within_a_lock_leaves_it_usable(function, number):
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_within_the_wait_ends_it(number):
-    with on_signals() as stop, signal_at(stopping._readable, number):
+    with on_signals() as stop, signal_at(stopping.readable, number):
         assert stop.wait(PATIENCE_S)
         assert stop.signals == 1
 
@@ -313,3 +317,16 @@ def test_another_cancellation_is_an_error(stop):
 
     with pytest.raises(asyncio.CancelledError):
         run_async(main(), stop)
+
+
+def test_descriptors_above_1023_are_watched():
+    """The unit of systemd allows more than select() takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    ours, theirs = socket.socketpair()
+    with theirs, socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 1024)) as high:
+        ours.close()
+        assert not control._hung_up(high)
+        theirs.close()
+        assert control._hung_up(high)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

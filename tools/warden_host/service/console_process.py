@@ -5,7 +5,6 @@ not, since `warden serve` looks after other things on the same thread.
 """
 
 import os
-import select
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from warden_host import childprocess
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error
 from warden_host.numerals import decimal
+from warden_host.stopping import readable
 
 START_S = 30.0  # until it must listen
 LEAST_PAUSE_S, MOST_PAUSE_S = 5.0, 60.0  # between starts; doubled at each until one listens
@@ -90,7 +90,7 @@ class ConsoleProcess:
     def _read_port(self, wait_s: float) -> bool:
         """Return whether it listens, once its line is there, or its output has ended."""
         output = self._process.stdout
-        if output is None or not select.select([output], [], [], wait_s)[0]:
+        if output is None or not readable([output.fileno()], wait_s):
             return False
         port = decimal(os.read(output.fileno(), _READY).strip(), 65535, 1)
         self._close_output()

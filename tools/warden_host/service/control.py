@@ -9,7 +9,6 @@ number of callers, also of one user, are limited.
 import contextlib
 import os
 import queue
-import select
 import socket
 import struct
 import threading
@@ -21,6 +20,7 @@ from warden_host import jsontext
 from warden_host.control_client import MAX_LINE, Line, short_path
 from warden_host.errors import HostError, filesystem_error, internal_error
 from warden_host.service.event_feed import EventFeed, Reader, missed
+from warden_host.stopping import readable
 
 __all__ = ("Caller", "ControlServer", "Handler", "Line")
 
@@ -288,5 +288,4 @@ def _read_line(connection: socket.socket, end: float) -> bytes:
 
 def _hung_up(connection: socket.socket) -> bool:
     """Return whether the caller closed the connection; what follows its request is dropped."""
-    readable, _, _ = select.select([connection], [], [], 0)
-    return bool(readable) and connection.recv(MAX_LINE) == b""
+    return bool(readable([connection.fileno()], 0)) and connection.recv(MAX_LINE) == b""
