@@ -36,6 +36,10 @@ class Supervised:
     def end(self) -> None:
         """Kill the process that runs, as something from outside does."""
         self.process._process.kill()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for its end, without a check."""
         self.process._process.wait(PATIENCE_S)
 
     def restart(self, program: str) -> None:
@@ -83,7 +87,7 @@ def test_the_first_start_waits_and_later_ones_do_not(made, monkeypatch):
     assert waits == [0.0, 0.0] and made.process.pid == first
     made.now += START_S
     made.process.check()  # it had its time
-    made.pass_until("is_over")
+    made.wait()
     made.program = LISTENS
     made.now += MOST_PAUSE_S
     made.process.check()

@@ -58,6 +58,7 @@ class ConsoleProcess:
             self._pause_s = LEAST_PAUSE_S
         elif self._is_starting and self._clock() >= self._started + START_S:
             self._process.kill()
+            return  # a later check starts it, however soon this one is gone
         if self._process.poll() is None or self._clock() < self._started + self._pause_s:
             return
         self._pause_s = min(2 * self._pause_s, MOST_PAUSE_S)
