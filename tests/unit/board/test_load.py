@@ -12,12 +12,10 @@ from warden.errors import StoreError, UsageError
 from warden.hal import ask_console
 from warden.wire import cbor
 
-SALT = "test_hardware.salt"
-
 
 class Board:
     NAME = "TEST"
-    STORE = ("file", "/tmp")
+    STORE = ("file", "/no/such/store")
     ROOT_KEY = ("software", "/no/such/key")
 
 
@@ -39,6 +37,11 @@ def test_a_module_that_board_py_imports_is_missing():
             check("nothing_like_it" in str(error), str(error))
 
 
+def own_path():
+    """Return a path that nothing has: other runs of this module use the same file system."""
+    return ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
+
+
 class Folder:
     """A folder on the module path with a board.py of this text."""
 
@@ -46,7 +49,7 @@ class Folder:
         self.text = text
 
     def __enter__(self):
-        self.folder = ("/tmp/" if hasattr(os, "getenv") else "/") + os.urandom(6).hex()
+        self.folder = own_path()
         os.mkdir(self.folder)
         with open(self.folder + "/board.py", "w") as file:
             file.write(self.text)
@@ -99,7 +102,6 @@ def test_a_name_that_nobody_knows_is_told_and_does_no_harm():
     """WATCHDGO would leave a board without its watchdog."""
 
     class Misspelt(Board):
-        STORE = ("file", "/tmp")
         CLOCK = ("system",)
         NETWORK = "wired"
         FLOOR = 1793491200
@@ -157,7 +159,7 @@ def test_a_pin_needs_a_way_to_ask():
 
 def test_the_board_asks_once_a_start():
     """boot.py and main.py both need the vault: the PIN is typed once."""
-    asked = []
+    asked, salt = [], own_path()
 
     class Ask:
         @staticmethod
@@ -166,7 +168,7 @@ def test_the_board_asks_once_a_start():
             return lambda: asked.append(1) or b"1234"
 
     class Asking(Board):
-        ROOT_KEY = ("pin", SALT, 1000, None)
+        ROOT_KEY = ("pin", salt, 1000, None)
         ASK = ("test", "here")
         CLOCK = ("system", "/no/such/clock")
         NETWORK = "wired"
@@ -198,7 +200,7 @@ def test_the_board_asks_once_a_start():
     finally:
         load.store = kept
         del sys.modules["board"], sys.modules["warden.hal.ask_test"]
-        os.remove(SALT)
+        os.remove(salt)
 
 
 def test_the_vault_of_the_boot_goes_on():
@@ -222,6 +224,8 @@ def test_the_vault_of_the_boot_goes_on():
         FLOOR = None
 
     vault = Opened()
+    kept = load.store
+    load.store = lambda args: DictStore()
     sys.modules["board"] = Started
     try:
         load.opened.append(vault)
@@ -231,6 +235,7 @@ def test_the_vault_of_the_boot_goes_on():
         load.board_vault()
         equal((load.opened, vault.closed), ([], True))
     finally:
+        load.store = kept
         del sys.modules["board"]
         del load.opened[:]
 
