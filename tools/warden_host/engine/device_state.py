@@ -1,6 +1,6 @@
 """Hold what the engine knows of one device in memory."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from warden_client.protocol import cose
@@ -88,6 +88,17 @@ class DeviceState:
         allowed = [pair.appid for pair in pairs if command in pair.commands]
         return (allowed or [pairs[0].appid])[0]
 
+    def renew_key(self, appid: str, known: Device | None) -> None:
+        """Take over an application's key from the store: its rotation is done.
+
+        known: what the store has of the device. Without this, is_outdated() would find a change.
+        """
+        keys = {} if known is None else {pair.appid: pair.k for pair in known.pairs}
+        if appid in keys:
+            pairs = self.device.pairs
+            renewed = (replace(one, k=keys[appid]) if one.appid == appid else one for one in pairs)
+            self.device = replace(self.device, pairs=tuple(renewed))
+
     @property
     def ending(self) -> Ending | None:
         return self.device.ending
@@ -146,7 +157,9 @@ class DeviceState:
         if len(self.sessions) < 2:
             return False
         kid = cose.claimed_kid(data)
-        others = (*self.sessions.values(), *self.new_sessions.values())
+        # Links don't keep each other's order: under an old key a message may come after the new.
+        replaced = [one for one, _ in self.old_sessions.values()]
+        others = (*self.sessions.values(), *self.new_sessions.values(), *replaced)
         return kid != session.kid and any(kid == other.kid for other in others)
 
 

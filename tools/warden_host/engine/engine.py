@@ -361,6 +361,7 @@ class Engine:
         """Replace an application's session by the one under its new key."""
         state.old_sessions[appid] = (state.sessions[appid], self.clock().steady + _OLD_SESSION_S)
         state.sessions[appid] = state.new_sessions.pop(appid)
+        state.renew_key(appid, self.store.find(state.device.device))
         self.notify(FleetEvent("notice", state.device.device, appid, text=f"its new key {why}"))
 
     def _expire_old_keys(self, state: DeviceState, now: int) -> None:

@@ -1,0 +1,58 @@
+"""A rotation's messages that cross between applications, and a state that is loaded anew."""
+
+import pytest
+from engine_kit import POLICY, K, Stage
+from host_kit import DEVICE, PeerDevice
+from warden_host.names import AUTHORITY
+from warden_host.protocol import policy
+
+LIGHTS = "lights"
+NEW = {AUTHORITY: b"n" * 32, LIGHTS: b"m" * 32}
+HASH = policy.policy_hash(POLICY)
+
+
+@pytest.fixture
+def stage(tmp_path):
+    made = Stage(tmp_path)
+    yield made
+    made.store.close()
+
+
+def rotated(stage: Stage) -> tuple[PeerDevice, PeerDevice]:
+    """Return an application's device end under its old and its new key, which was just proven."""
+    old, new = (PeerDevice(k, HASH, LIGHTS) for k in (K[LIGHTS], NEW[LIGHTS]))
+    stage.handshake(old, LIGHTS)
+    with stage.store.transaction():
+        stage.store.add_rotation(DEVICE, {"apps": NEW})
+    stage.engine.start_rotation(DEVICE)
+    new.connect = old.connect
+    stage.handshake(new, LIGHTS)
+    return old, new
+
+
+def is_up(stage: Stage, appid: str) -> bool:
+    return stage.engine.state(DEVICE).sessions[appid].is_up
+
+
+def test_a_late_hello_under_a_replaced_key_of_another_application(stage):
+    """The authority's link brings it behind the ready that the application's link brought."""
+    old, new = rotated(stage)
+    state = stage.engine.state(DEVICE)
+    old.connect = new.connect
+    stage.receive("hello", old.hello())
+    assert "wrong-application" not in stage.codes()
+    assert stage.engine.state(DEVICE) is state
+    assert is_up(stage, LIGHTS)
+
+
+def test_a_late_event_under_a_replaced_key_of_another_application(stage):
+    old, _ = rotated(stage)
+    stage.receive("temperature", old.seal("temperature", [0, None, {"c": 1}]))
+    assert stage.codes() == []
+
+
+def test_a_strangers_hello_after_a_rotation_ends_no_session(stage):
+    rotated(stage)
+    stage.receive("hello", PeerDevice(b"x" * 32, HASH).hello())
+    assert stage.codes()[-1] == "wrong-application"
+    assert is_up(stage, LIGHTS)
