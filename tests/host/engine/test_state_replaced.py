@@ -1,8 +1,9 @@
 """A rotation's messages that cross between applications, and a state that is loaded anew."""
 
 import pytest
-from engine_kit import POLICY, K, Stage
+from engine_kit import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice
+from warden_host.engine.request import Request
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 
@@ -56,3 +57,33 @@ def test_a_strangers_hello_after_a_rotation_ends_no_session(stage):
     stage.receive("hello", PeerDevice(b"x" * 32, HASH).hello())
     assert stage.codes()[-1] == "wrong-application"
     assert is_up(stage, LIGHTS)
+
+
+def command(stage: Stage) -> list:
+    return run(stage, Request(DEVICE, "set_relay", {"on": 1}, AUTHORITY, timeout_s=60.0))
+
+
+def sent(stage: Stage) -> list[bytes]:
+    return [data for _, where, data in stage.sent if where.verb == "set_relay"]
+
+
+def test_a_command_waits_for_the_session_of_the_state_that_replaced_its_own(stage):
+    results = command(stage)
+    stage.engine.unload(DEVICE)
+    peer = PeerDevice(K[AUTHORITY], HASH)
+    stage.handshake(peer)
+    assert not results
+    assert peer.open("set_relay", sent(stage)[-1])
+
+
+def test_so_does_one_that_was_given_in_a_handshake(stage):
+    """It looks again when a welcome's time is over, or a session stands before."""
+    peer = PeerDevice(K[AUTHORITY], HASH)
+    stage.receive("hello", peer.hello())
+    results = command(stage)
+    stage.engine.unload(DEVICE)
+    stage.pass_time(6)
+    assert not results and not sent(stage)
+    stage.handshake(peer)
+    assert not results
+    assert peer.open("set_relay", sent(stage)[-1])

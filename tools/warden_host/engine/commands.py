@@ -225,10 +225,10 @@ class _CommandJob:
 
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
         if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
-            yield self._until(self._is_session, min(CHANGE_S, self._request.timeout_s))
+            yield from self._next_session(min(CHANGE_S, self._request.timeout_s))
         known = self._state.sessions.get(self._app)
         if known is not None and not known.is_up:
-            yield self._until(self._is_session, self._request.timeout_s)
+            yield from self._next_session(self._request.timeout_s)
         session = self._state.sessions.get(self._app)  # replaced meanwhile, or removed
         if session is None or not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
@@ -237,9 +237,15 @@ class _CommandJob:
             return session
         # It slept for long in this session, and may take the command for an expired one.
         self._engine.send(session.address, session.request_hello(now))
-        if (yield self._until(self._is_session, self._request.timeout_s)) is None:
+        if not (yield from self._next_session(self._request.timeout_s)):
             raise self._no_session(f"{self._request.device} began no new session")
         return self._state.sessions[self._app]
+
+    def _next_session(self, seconds: float) -> Generator[Wait, FleetEvent | None, bool]:
+        """Wait for a new session; take the device's state anew: it may have been unloaded."""
+        session_event = yield self._until(self._is_session, seconds)
+        self._state = self._engine.state(self._request.device)
+        return session_event is not None
 
     def _no_session(self, text: str) -> HostError:
         return HostError("no-session", text, self._hint(self._start_hint))
@@ -327,13 +333,8 @@ class _CommandJob:
         }
 
     def _result(self) -> dict[str, Any]:
-        request = self._request
-        return {
-            "device": request.device,
-            "app": self._app,
-            "command": request.command,
-            "id": self._number,
-        }
+        device, command = self._request.device, self._request.command
+        return {"device": device, "app": self._app, "command": command, "id": self._number}
 
     def _seal(self, session: Session) -> bytes:
         request = self._request
@@ -373,13 +374,9 @@ class _CommandJob:
         # The authority's own commands carry secrets.
         body = {} if names.is_authority_command(request.command) else request.args
         text = f"forgery: {request.forge}" if request.forge and forged else ""
-        device, command = request.device, request.command
-        self._engine.register_command(
-            FleetEvent(
-                "command", device, self._app, command, id=self._number, body=body, text=text
-            ),
-            request.quiet,
-        )
+        device, command, number = request.device, request.command, self._number
+        told = FleetEvent("command", device, self._app, command, id=number, body=body, text=text)
+        self._engine.register_command(told, request.quiet)
 
     def _topic(self, fmt: str = "", command: str = "") -> Topic:
         command = command or self._request.command
@@ -391,8 +388,7 @@ class _CommandJob:
         return Wait(matches, self._engine.clock().steady + seconds, self._request.device)
 
     def _is_session(self, fleet_event: FleetEvent) -> bool:
-        request = self._request
-        session = ("session", request.device, self._app)
+        session = ("session", self._request.device, self._app)
         return (fleet_event.kind, fleet_event.device, fleet_event.app) == session
 
     def _is_reply(self, fleet_event: FleetEvent) -> bool:
