@@ -1,11 +1,15 @@
 """A rotation's messages that cross between applications, and a state that is loaded anew."""
 
+import time
+
 import pytest
 from engine_kit import POLICY, K, Stage, run
 from host_kit import DEVICE, PeerDevice
+from warden_host.engine import restriction
 from warden_host.engine.request import Request
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
+from warden_host.store.reactions import QUARANTINE, Reaction
 
 LIGHTS = "lights"
 NEW = {AUTHORITY: b"n" * 32, LIGHTS: b"m" * 32}
@@ -87,3 +91,18 @@ def test_so_does_one_that_was_given_in_a_handshake(stage):
     stage.handshake(peer)
     assert not results
     assert peer.open("set_relay", sent(stage)[-1])
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+def test_a_device_that_is_put_in_quarantine_meanwhile_gets_no_command(stage, unloaded):
+    results = command(stage)
+    reaction = Reaction(QUARANTINE, "tampered", "why", time.time())
+    with stage.store.transaction():
+        stage.store.set_reaction(DEVICE, reaction)
+    if unloaded:
+        stage.engine.unload(DEVICE)
+    else:
+        restriction.follow(stage.engine.state(DEVICE), stage.store.device(DEVICE))
+    stage.handshake(PeerDevice(K[AUTHORITY], HASH))
+    assert [one.code for one in results] == ["quarantined"]
+    assert not sent(stage)

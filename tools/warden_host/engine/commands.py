@@ -242,9 +242,13 @@ class _CommandJob:
         return self._state.sessions[self._app]
 
     def _next_session(self, seconds: float) -> Generator[Wait, FleetEvent | None, bool]:
-        """Wait for a new session; take the device's state anew: it may have been unloaded."""
+        """Wait for a new session; take the device's state anew: it may have been unloaded.
+
+        Raises as check_command(): the device may have been cut off as well.
+        """
         session_event = yield self._until(self._is_session, seconds)
         self._state = self._engine.state(self._request.device)
+        restriction.check_command(self._state, self._request.command, self._app)
         return session_event is not None
 
     def _no_session(self, text: str) -> HostError:
