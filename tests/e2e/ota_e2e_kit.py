@@ -67,7 +67,17 @@ def order(world: World, **args: Any) -> Any:
 
 
 def send(world: World, number: int, data: bytes) -> Any:
-    return send_rest(world, order(world, envelope=envelope(number, data)), data)
+    """Order an update and send its image; the last status, or the code of a refusal.
+
+    A board whose heap has no room to verify the manifest says "Downloading" and wants nothing: it
+    verifies it at its next start, and wants the image then.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    status = order(world, envelope=envelope(number, data))
+    while isinstance(status, dict) and status["state"] == "Downloading" and not status["want"]:
+        assert time.monotonic() < deadline, status
+        status = order(world)
+    return send_rest(world, status, data)
 
 
 def send_rest(world: World, status: Any, data: bytes) -> Any:
