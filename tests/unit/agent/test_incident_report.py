@@ -325,9 +325,21 @@ def test_large_records_stay_within_the_bound():
     check(5 < len(stage.log.records) < 32)
 
 
-def test_a_broken_link_alone_is_not_worth_a_write():
+def test_what_waits_is_sent_although_another_session_was_up_before_the_authoritys():
     stage = Stage()
     stage.agent.sessions[0].up = False
+    stage.add("tampered")
+    equal(stage.run(), [])
+    stage.agent.sessions[0].up = True  # no session was the first: nothing wakes the incidents
+    stage.agent.incidents.acknowledge(0, stage.now)
+    due = stage.agent.incidents.due
+    check(due is not None, "it waits for the next incident")
+    equal([body["code"] for body in stage.run(due - stage.now)], ["tampered"])
+
+
+def test_a_broken_link_alone_is_not_worth_a_write():
+    stage = Stage()
+    stage.agent.sessions[0].up = stage.client.connected = False
     stage.add("unreachable", "link")
     equal((stage.run(), stage.agent.incidents.due), ([], None))
     check("incidents" not in stage.agent.vault.names())
