@@ -328,13 +328,13 @@ def test_large_records_stay_within_the_bound():
 def test_what_waits_is_sent_although_another_session_was_up_before_the_authoritys():
     stage = Stage()
     stage.agent.sessions[0].up = False
-    stage.add("tampered")
+    stage.add("rotation-failed", "link")  # alone it is not worth a write, so no log is kept
     equal(stage.run(), [])
-    stage.agent.sessions[0].up = True  # no session was the first: nothing wakes the incidents
+    stage.agent.sessions[0].up = True  # it was not the first: nothing wakes the incidents
     stage.agent.incidents.acknowledge(0, stage.now)
     due = stage.agent.incidents.due
     check(due is not None, "it waits for the next incident")
-    equal([body["code"] for body in stage.run(due - stage.now)], ["tampered"])
+    equal([body["code"] for body in stage.run(due - stage.now)], ["rotation-failed"])
 
 
 def test_a_broken_link_alone_is_not_worth_a_write():
