@@ -6,12 +6,12 @@ IPv4 address: counted as IPv6 addresses are, one guesser would lock all of them 
 
 import ipaddress
 
-# A household or a host has a whole /64 of IPv6: a ban of one address of it would stop nobody.
+# A household or a host has a whole /64 of IPv6, and could go on from its next address after a ban.
 _V6_BITS = 64
-# Behind a translator of a data centre's or a carrier's, these are all IPv4 addresses (RFC 6052,
-# and RFC 8215 for a translator's own prefix).
+# A translator shows every IPv4 client by an address in one of these: the well-known prefix
+# (RFC 6052), and the one for a data centre's or a carrier's own use (RFC 8215).
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48")
-# Whoever has one IPv4 address has a /48 of these, which are 65,536 networks of 64 bits (RFC 3056).
+# 6to4 gives the owner of one IPv4 address a /48 of these, that is 65,536 times a /64 (RFC 3056).
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _SIX_TO_FOUR_BITS = 48
 
@@ -30,10 +30,11 @@ def canonical_address(text: str) -> str:
 
 
 def network_of_client(address: str, neighbours_apart: bool = True) -> str:
-    """Return what counts as one client, as CIDR: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the network that counts as one client, as CIDR; a text that is no address as it is.
 
-    Of a translated IPv4 address itself; of a 6to4 one the /48. neighbours_apart: a link-local one
-    stands for itself, as all neighbours share fe80::/64. Of a text that is no address: the text.
+    An IPv4 address, or a translated one, counts by itself; an IPv6 address by its /64, a 6to4
+    address by its /48. neighbours_apart: count a link-local address by itself, as all neighbours
+    share fe80::/64.
     """
     canonical = canonical_address(address)
     if not canonical:

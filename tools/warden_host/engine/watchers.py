@@ -23,6 +23,6 @@ class Watchers:
         return self._of[kind]
 
     def clear(self) -> None:
-        """Call nobody any more."""
+        """Remove all watchers."""
         for watchers in self._of.values():
             watchers.clear()

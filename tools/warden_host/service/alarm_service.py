@@ -45,7 +45,7 @@ class Delivery(NamedTuple):
 def send_test(fleet: Fleet) -> Iterator[Delivery]:
     """Send a test alarm to all who get alarms, and yield what became of each.
 
-    Raises: not-applicable where nobody gets any, config-malformed.
+    Raises: not-applicable where warden.toml names no receiver, config-malformed.
     """
     found = ways(fleet)
     if not found:

@@ -57,7 +57,7 @@ class WebAddress:
         if not self.tls and self.listen not in ("", *_LOOPBACK):
             raise HostError(
                 "bad-argument",
-                f"{self.host} has no TLS, so nobody but this machine may reach it",
+                f"{self.host} has no TLS, so only this machine may reach it",
                 "give the host name under which browsers reach it",
             )
 

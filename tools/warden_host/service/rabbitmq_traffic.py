@@ -1,8 +1,8 @@
 """Find who floods RabbitMQ, by the bytes that its HTTP API tells of each connection.
 
 Where RabbitMQ takes passwords alone, a user is an account of the fleet, and is cut off as one.
-With a token a client takes any user name and client ID, also another one's: nobody is blamed
-there, and the connection is closed.
+With a token a client takes any user name and client ID, also those of another client: then the
+connection is closed, and no account is cut off for it.
 """
 
 import contextlib

@@ -1,17 +1,17 @@
 """Refuse users of RabbitMQ, close connections, and change rights and passwords, by its HTTP API.
 
-It verifies tokens by itself, and lets a line live on whose token was revoked.
+RabbitMQ verifies tokens by itself: revoking one ends no connection that was made with it.
 
 warden.toml names the API; without the table nothing is asked:
 
     [rabbitmq]
     management = "http://127.0.0.1:15672"
     user = "warden"                          its password: keys/rabbitmq.password
-    passwords_only = true                    it takes no tokens; without it nobody is cut off for
-                                             what a connection sent, which is closed alone
+    passwords_only = true                    RabbitMQ takes no tokens: an account that floods is
+                                             cut off; without it the connection is only closed
 
-Limits and rights are for users of RabbitMQ's own. Whom it knows by a token has neither there, and
-only its connections can be closed: by their client ID, as their user is what the token says.
+Limits and rights are for users of RabbitMQ's own. A client with a token has neither there: only
+its connections can be closed, and by their client ID, since the token says what their user is.
 """
 
 import base64
