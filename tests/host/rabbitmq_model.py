@@ -6,12 +6,18 @@ import json
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import tomli_w
+from host_kit import new_fleet
 from warden_client import secretfile
 from warden_host.broker.rabbitmq import management
+from warden_host.devices import setup
 from warden_host.fleet.fleet import CONFIG, Fleet
+from warden_host.protocol import policy
+from warden_host.store.store import App, Device, Store
 
 API_PASSWORD = "of the API's user"
 
@@ -123,3 +129,29 @@ def serving(model: RabbitModel, fleet: Fleet, **more: object) -> Iterator[Fleet]
             yield Fleet(fleet.root)
         finally:
             server.shutdown()
+
+
+# Fixtures: a test module takes them by `model, fleet, store = rabbitmq_model.FIXTURES`.
+
+
+@pytest.fixture
+def model() -> RabbitModel:
+    return RabbitModel("d:lock:D1", "a:home")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, model: RabbitModel) -> Iterator[Fleet]:
+    with serving(model, new_fleet(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def store(fleet: Fleet) -> Iterator[Store]:
+    """With the device D1 and the application home, which opens it."""
+    with Store(fleet.database) as opened:
+        opened.add_device(Device("D1", "lock", "UNIX", "sealed", policy.record()))
+        setup.add_app(fleet, opened, App("home", ("lock",), ("open",)))
+        yield opened
+
+
+FIXTURES = model, fleet, store

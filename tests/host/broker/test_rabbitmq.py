@@ -5,9 +5,10 @@ import re
 import threading
 
 import pytest
+import rabbitmq_model
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
-from rabbitmq_model import RabbitModel, serving
+from rabbitmq_model import serving
 from warden_host.broker.accounts import (
     Action,
     Right,
@@ -16,35 +17,16 @@ from warden_host.broker.accounts import (
     wipe_only_account,
 )
 from warden_host.broker.rabbitmq import api, management, rights, traffic
-from warden_host.devices import account_access, quarantine, revocation, rotation, setup
+from warden_host.devices import account_access, quarantine, revocation, rotation
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
-from warden_host.protocol import policy
 from warden_host.reactions.settings import Budget
 from warden_host.service.rabbitmq_traffic import RabbitTraffic
 from warden_host.store.reactions import QUARANTINE, Reaction
-from warden_host.store.store import App, Device, Store
+from warden_host.store.store import Store
 
 DEVICE, OPEN = "d:lock:D1", "o:garden:bed"
-
-
-@pytest.fixture
-def model():
-    return RabbitModel(DEVICE, "a:home")
-
-
-@pytest.fixture
-def fleet(tmp_path, model):
-    with serving(model, new_fleet(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
-def store(fleet):
-    with Store(fleet.database) as opened:
-        opened.add_device(Device("D1", "lock", "UNIX", "sealed", policy.record()))
-        setup.add_app(fleet, opened, App("home", ("lock",), ("open",)))
-        yield opened
+model, fleet, store = rabbitmq_model.FIXTURES
 
 
 def put_account(fleet) -> None:

@@ -3,37 +3,17 @@
 import time
 import urllib.parse
 
-import pytest
 import rabbitmq_kit
-from host_kit import new_fleet, refused
-from rabbitmq_model import API_PASSWORD, RabbitModel, serving
+import rabbitmq_model
+from host_kit import refused
+from rabbitmq_model import API_PASSWORD
 from warden_host.broker.rabbitmq import management
-from warden_host.devices import setup
 from warden_host.devices.rabbitmq_sweeps import RabbitSweeps
-from warden_host.protocol import policy
 from warden_host.store.reactions import QUARANTINE, Reaction
-from warden_host.store.store import App, Device, Store
+from warden_host.store.store import Device, Store
 
 DEVICE = "d:lock:D1"
-
-
-@pytest.fixture
-def model():
-    return RabbitModel(DEVICE, "a:home")
-
-
-@pytest.fixture
-def fleet(tmp_path, model):
-    with serving(model, new_fleet(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
-def store(fleet):
-    with Store(fleet.database) as opened:
-        opened.add_device(Device("D1", "lock", "UNIX", "sealed", policy.record()))
-        setup.add_app(fleet, opened, App("home", ("lock",), ("open",)))
-        yield opened
+model, fleet, store = rabbitmq_model.FIXTURES
 
 
 def order(store, name: str, wipe: bool, ago: float) -> None:
