@@ -133,6 +133,15 @@ def test_an_answer_that_goes_on_and_on(fleet, model, monkeypatch):
         management.refuse(fleet, DEVICE)
 
 
+def test_an_api_that_says_nothing(fleet, model, monkeypatch):
+    monkeypatch.setattr(api, "_TIMEOUT_S", 0.05)
+    end, answer = threading.Event(), model.answer
+    monkeypatch.setattr(model, "answer", lambda *asked: end.wait(PATIENCE_S) and answer(*asked))
+    with refused("unreachable"):
+        management.refuse(fleet, DEVICE)
+    end.set()
+
+
 @pytest.mark.parametrize("more", [{"passwords_only": 1}, {"tokens": True}])
 def test_keys_that_there_are_not(tmp_path, model, more):
     with serving(model, new_fleet(tmp_path), **more) as fleet, refused("config-malformed"):
