@@ -76,6 +76,9 @@ class Driver:
     def add(self, code, at, now_ms, *_):
         self.words.append("r:%s:%s" % (code, at))
 
+    def wake(self, now_ms):
+        pass
+
     def acknowledge(self, number, now_ms):
         if number is not None:
             self.words.append("k:%s" % number)

@@ -27,7 +27,6 @@ _UNSEEN = "duress"
 _WRITES = const(24)  # a day, where the policy says nothing
 _DAY_S = const(86400)
 _AGAIN_MS = const(30000)
-_UNLINKED_MS = const(10000)
 _TRIES = const(3)  # sessions of one boot in which an authority that acknowledges nothing gets all
 _LEAST_HEAP = const(10000)  # bytes: a commit that runs out of memory would close the vault
 
@@ -44,9 +43,6 @@ async def run(agent: "Agent", now_ms: int) -> None:
                 log = _load(agent, now_ms)
             break
     if not linked:
-        # Another application's session may be up first: nothing else wakes for the authority's.
-        if agent.client.connected and (incidents.rows or incidents.kept):
-            _run_at(incidents, now_ms + _UNLINKED_MS)
         return
     if log is not None:
         await _send_log(agent, log, now_ms)

@@ -252,7 +252,10 @@ class Inbox:
             return None
         if len(payload) > _LONG:  # here, not where it is used: an import is deep in the C stack
             from ..crypto.ccm_long import crypt_long  # noqa: F401
+        up = session.up
         message = session.open(topic, parsed, now_ms)
+        if session.authority and not up:  # also where another application's session was up first
+            self._incidents.wake(now_ms)
         if message.body is None:
             if message.reply is not None:
                 self.out.append(("reply", COSE, message.reply))

@@ -71,7 +71,7 @@ class Incidents:
             self.due = due
 
     def wake(self, now_ms: int) -> None:
-        """Report what waits: a session is up."""
+        """Report what waits: the authority's session is up, or a connection's first."""
         if self.rows or self.kept:
             self.due = now_ms
         if self.kept and self.acked < 0:

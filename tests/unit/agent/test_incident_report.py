@@ -325,22 +325,9 @@ def test_large_records_stay_within_the_bound():
     check(5 < len(stage.log.records) < 32)
 
 
-def test_what_waits_is_sent_although_another_session_was_up_before_the_authoritys():
-    stage = Stage()
-    stage.agent.sessions[0].up = False
-    stage.add("rotation-failed", "link")  # alone it is not worth a write, so no log is kept
-    stage.agent.incidents.wake(stage.now)  # another session is up
-    equal(stage.run(), [])
-    stage.agent.sessions[0].up = True  # it was not the first: nothing wakes the incidents
-    stage.agent.incidents.acknowledge(0, stage.now)
-    due = stage.agent.incidents.due
-    check(due is not None, "it waits for the next incident")
-    equal([body["code"] for body in stage.run(due - stage.now)], ["rotation-failed"])
-
-
 def test_a_broken_link_alone_is_not_worth_a_write():
     stage = Stage()
-    stage.agent.sessions[0].up = stage.client.connected = False
+    stage.agent.sessions[0].up = False
     stage.add("unreachable", "link")
     equal((stage.run(), stage.agent.incidents.due), ([], None))
     check("incidents" not in stage.agent.vault.names())

@@ -147,10 +147,13 @@ class Refusals:
     """Stands where the incidents are counted, and keeps their codes."""
 
     def __init__(self):
-        self.codes = []
+        self.codes, self.woken_ms = [], []
 
     def add(self, code, at, now_ms, n=1, source=""):
         self.codes.append(code)
+
+    def wake(self, now_ms):
+        self.woken_ms.append(now_ms)
 
     def acknowledge(self, number, now_ms):
         if number is not None:

@@ -292,10 +292,12 @@ def test_rights_before_handlers():
 # -- the hand-shake -----------------------------------------------------------------------------
 
 
-def test_only_the_authoritys_welcome_tells_the_time():
-    for authority, times in ((False, []), (True, [1800000000])):
+def test_only_the_authoritys_session_tells_the_time_and_wakes_the_incidents():
+    for authority, times, woken_ms in ((False, [], []), (True, [1800000000] * 2, [0, 60_000])):
         device = Sealed(authority=authority)
-        equal(device.bench.times, times)
+        device.command("set_relay", device.app.seal("set_relay", 1))
+        check(device.bench.handshake(60_000))
+        equal((device.bench.times, device.bench.refused.woken_ms), (times, woken_ms))
 
 
 def test_dates_that_contradict_end_the_link():
