@@ -17,7 +17,6 @@ from warden_host.fleet import device_tree
 from warden_host.sim import simulated
 from warden_host.sim.network import Network
 from warden_host.sim.web.device import SimulatedBoard
-from warden_host.sim.web.log import Log
 
 LINES = 500
 
@@ -175,21 +174,3 @@ def test_without_power_nothing_is_shown_of_the_run(tmp_path, monkeypatch) -> Non
         assert board.parts()["display"]() == dark and board.parts()["pins"]() == {}
 
     run(tmp_path, monkeypatch, [shows], test)
-
-
-@pytest.mark.parametrize(
-    ("text", "mark"),
-    [
-        ("incident tampered get_relay", "refused"),
-        ("incident a-code-of-the-application x", "refused"),
-        ("incident unreachable link, 3 times", "network"),
-        ("warden: unreachable no connection", "network"),
-        ("tampered x", "refused"),
-        ("-- on --", "note"),
-        ("a line", ""),
-    ],
-)
-def test_marks_of_lines(text: str, mark: str) -> None:
-    log = Log()
-    log.add(text)
-    assert log.lines[0].mark == mark

@@ -11,7 +11,10 @@ from warden_host.sim.web.log import Log
     [
         ("-- on --", "note"),
         ("incident tampered set_relay", "refused"),
+        ("incident a-code-of-the-application x", "refused"),
+        ("incident unreachable link, 3 times", "network"),
         ("warden: dns-failed broker", "network"),
+        ("tampered x", "refused"),
         ("log session-stands ", ""),
         ("gate-open otp", ""),  # a step, and no refusal to unlock
         ("incident gate-open unlock", "refused"),
