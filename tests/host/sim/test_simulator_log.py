@@ -39,3 +39,15 @@ def test_a_code_is_explained_once_for_the_lines_that_are_kept(
     assert made.lines[-1].means == errors_page.entries()["tampered"].means
     made.add("session-stands", mark="note")
     assert not made.lines[-1].means
+
+
+def test_a_code_that_is_an_error_and_a_step_means_what_its_line_says() -> None:
+    made = Log()
+    for text in ("incident gate-open unlock", "gate-open otp", "incident gate-open unlock"):
+        made.add(text)
+    error, step = errors_page.entries()["gate-open"].means, errors_page.progress()["gate-open"]
+    assert [line.means for line in made.lines] == [
+        error.replace("`", ""),
+        step.replace("`", ""),
+        "",
+    ]

@@ -29,47 +29,55 @@ class Log:
     """The newest lines."""
 
     def __init__(self) -> None:
-        self._marks = {
-            one.code: _MARKS.get(one.class_name.partition(" ")[0], "board")
+        self._steps = {
+            code: means.replace("`", "") for code, means in errors_page.progress().items()
+        }
+        self._errors = {
+            one.code: (
+                _MARKS.get(one.class_name.partition(" ")[0], "board"),
+                one.means.replace("`", ""),
+            )
             for one in errors_page.entries().values()
         }
-        known = errors_page.entries().values()
-        self._progress = errors_page.progress()
-        self._means = {one.code: one.means.replace("`", "") for one in known} | self._progress
-        self._explained: dict[str, int] = {}  # code → the line that says what it means
+        self._explained: dict[str, int] = {}  # meaning → the line that has it
         self.lines: deque[Line] = deque(maxlen=MOST)
         self.count = 0
 
     def add(self, text: str, mark: str | None = None) -> None:
         """Keep a line of the board, or one of ours that begins with "--".
 
-        mark: None to find it by the line's code.
+        mark: None to find it by the line's code, with what the code means.
         """
         self.count += 1
-        code = "" if mark is not None else self._code(text)
-        shown = self._mark(text) if mark is None else mark
-        self.lines.append(Line(self.count, text, shown, self._meaning(code)))
+        means = ""
+        if mark is None:
+            mark, means = self._find(text)
+        self.lines.append(Line(self.count, text, mark, self._once(means)))
 
     def after(self, number: int) -> list[Line]:
         """Return the lines behind one that was shown."""
         return [line for line in self.lines if line.number > number]
 
-    def _meaning(self, code: str) -> str:
-        """Return what a code means, once for all lines that are kept."""
-        before = self._explained.get(code)
-        if code not in self._means or (before is not None and before > self.count - MOST):
-            return ""
-        self._explained[code] = self.count
-        return self._means[code]
+    def _find(self, text: str) -> tuple[str, str]:
+        """Return a line's mark, and what its code means.
 
-    def _code(self, text: str) -> str:
-        found = _CODE.match(text)
-        return found[2] if found else ""
-
-    def _mark(self, text: str) -> str:
+        A code that is an error and a step of the device is the error in an incident alone.
+        """
         if text.startswith("--"):
-            return "note"
+            return "note", ""
         found = _CODE.match(text)
-        if not found or (found[2] in self._progress and not found[1]):
+        if found is None:
+            return "", ""
+        incident, code = found.groups()
+        step = "" if incident else self._steps.get(code, "")
+        if step:
+            return "", step
+        return self._errors.get(code, ("refused" if incident else "", ""))
+
+    def _once(self, means: str) -> str:
+        """Return a meaning; "" where a line that is kept has it already."""
+        before = self._explained.get(means)
+        if not means or (before is not None and before > self.count - MOST):
             return ""
-        return self._marks.get(found[2], "refused" if found[1] else "")
+        self._explained[means] = self.count
+        return means
