@@ -46,7 +46,6 @@ class Topic(NamedTuple):
     verb: str
     fmt: str
 
-    @functools.lru_cache(1024)  # noqa: B019  a value without an owner, and used again and again
     def __str__(self) -> str:
         return f"{topic_base(self.type, self.device)}/{self.way}/{self.verb}/fmt/{self.fmt}"
 

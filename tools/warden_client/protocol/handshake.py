@@ -1,6 +1,5 @@
 """hello, welcome and wake: their bytes and their checks (docs/protocol.md, Sealed mode)."""
 
-import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +23,11 @@ class Hello:
     development: bool = False  # the device's console is open
 
 
-@functools.lru_cache(1024)  # a fleet has few topics in a thousand messages
 def event_topic(address: Address, event: str) -> Topic:
     """Return the topic of a sealed event of this device."""
     return Topic(address.type, address.device, "evt", event, SEALED)
 
 
-@functools.lru_cache(1024)
 def command_topic(address: Address, command: str) -> Topic:
     """Return the topic of a sealed command to this device."""
     return Topic(address.type, address.device, "cmd", command, SEALED)
