@@ -1,5 +1,6 @@
 """RabbitMQ's HTTP API as 3.10 answers it: users, limits, rights for topics and connections."""
 
+import base64
 import contextlib
 import http.server
 import json
@@ -20,6 +21,7 @@ from warden_host.protocol import policy
 from warden_host.store.store import App, Device, Store
 
 API_PASSWORD = "of the API's user"
+_PROOF = "Basic " + base64.b64encode(f"warden:{API_PASSWORD}".encode()).decode()
 
 
 class RabbitModel:
@@ -107,7 +109,9 @@ def serving(model: RabbitModel, fleet: Fleet, **more: object) -> Iterator[Fleet]
         def do_GET(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(size)) if size else None
-            status, answer = model.answer(self.command, self.path.removeprefix("/api/"), body)
+            status, answer = 401, None
+            if self.headers.get("Authorization") == _PROOF:
+                status, answer = model.answer(self.command, self.path.removeprefix("/api/"), body)
             data = b"" if answer is None else answer
             data = data if isinstance(data, bytes) else json.dumps(data).encode()
             self.send_response(status)

@@ -8,7 +8,8 @@ import pytest
 import rabbitmq_model
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
-from rabbitmq_model import serving
+from rabbitmq_model import API_PASSWORD, serving
+from warden_client import secretfile
 from warden_host.broker.accounts import (
     Action,
     Right,
@@ -133,8 +134,17 @@ def test_an_answer_that_goes_on_and_on(fleet, model, monkeypatch):
         management.refuse(fleet, DEVICE)
 
 
+def test_a_password_that_is_no_text(fleet, model):
+    secretfile.write(fleet.keys / management.PASSWORD, b"\xff\n")
+    with refused("broker-refused"):
+        management.refuse(fleet, DEVICE)
+    secretfile.write(fleet.keys / management.PASSWORD, API_PASSWORD.encode() + b"\r\n")
+    assert management.refuse(fleet, DEVICE) == 0
+
+
 def test_an_api_that_says_nothing(fleet, model, monkeypatch):
     monkeypatch.setattr(api, "_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("socketserver.BaseServer.handle_error", lambda *_: None)  # no client left
     end, answer = threading.Event(), model.answer
     monkeypatch.setattr(model, "answer", lambda *asked: end.wait(PATIENCE_S) and answer(*asked))
     with refused("unreachable"):

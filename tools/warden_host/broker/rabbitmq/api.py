@@ -39,8 +39,8 @@ class Api:
     def __init__(self, fleet: Fleet) -> None:
         self._address, user = _settings(fleet.document[TABLE])
         self.passwords_only: bool = fleet.document[TABLE].get("passwords_only", False)
-        password = secretfile.read(fleet.keys / PASSWORD).decode().rstrip("\r\n")
-        proof = base64.b64encode(f"{user}:{password}".encode()).decode()
+        password = secretfile.read(fleet.keys / PASSWORD).rstrip(b"\r\n")
+        proof = base64.b64encode(user.encode() + b":" + password).decode()
         self._headers = {"Authorization": f"Basic {proof}", "Content-Type": "application/json"}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
