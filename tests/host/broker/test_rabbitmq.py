@@ -142,6 +142,12 @@ def test_a_password_that_is_no_text(fleet, model):
     assert management.refuse(fleet, DEVICE) == 0
 
 
+def test_an_api_that_speaks_no_http(fleet, model, monkeypatch):
+    monkeypatch.setattr("http.server.BaseHTTPRequestHandler.protocol_version", "SSH-2.0-x")
+    with refused("broker-refused"):
+        management.refuse(fleet, DEVICE)
+
+
 def test_an_api_that_says_nothing(fleet, model, monkeypatch):
     monkeypatch.setattr(api, "_TIMEOUT_S", 0.05)
     monkeypatch.setattr("socketserver.BaseServer.handle_error", lambda *_: None)  # no client left
