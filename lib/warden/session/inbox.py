@@ -31,7 +31,7 @@ _MOST_OUT = const(16)
 # a second. A message above the limit names its sender without a proof, and counts as eight.
 _MOST_REFUSED = const(24)
 _OVERSIZED = const(8)
-# Bytes of a sealed message from which on AES-CCM loads code (crypto/ccm.py).
+# Bytes of a sealed message above which AES-CCM loads code, about: by its topic (crypto/ccm.py).
 _LONG = const(384)
 
 
