@@ -41,8 +41,8 @@ ALONE: dict[str, str] = {
     "agent.build": VAULT
     + (
         " agent.agent net.backoff net.clock net.keepalive net.link net.meter net.mqtt"
-        " net.verifier policy.policy session.command session.inbox session.incident vault.records wire.envelope"
-        " wire.mqtt wire.names"
+        " net.verifier policy.policy session.command session.inbox session.incident"
+        " vault.records wire.envelope wire.mqtt wire.names"
     ),
     "board.check": "",
     "gate.codes": VAULT + " vault.records",
@@ -108,7 +108,9 @@ ALONE: dict[str, str] = {
     "rotation.policies": VAULT + " rotation.pending vault.records",
     "rotation.rotation": VAULT + " vault.records",
     "session.command": "wire.names",
-    "session.inbox": "crypto.ct crypto.kdf session.command wire.cbor wire.exact wire.envelope wire.names",
+    "session.inbox": (
+        "crypto.ct crypto.kdf session.command wire.cbor wire.exact wire.envelope wire.names"
+    ),
     "session.command_failure": "session.command wire.names",
     "session.incident": "",
     "session.incident_log": "wire.cbor wire.exact",
@@ -250,7 +252,8 @@ BAD = [
     (
         "no_broad_except",
         {
-            "lib/warden/a.py": "try:\n    f()\nexcept (ValueError, Exception):  # noqa: BLE001\n    pass\n"
+            "lib/warden/a.py": "try:\n    f()\n"
+            "except (ValueError, Exception):  # noqa: BLE001\n    pass\n"
         },
     ),
     ("no_typing", {"lib/warden/a.py": "from typing import Any\n"}),
@@ -263,7 +266,10 @@ BAD = [
     ("within_99_columns", {"tests/a.py": f'def f():\n    """{"word " * 20}"""\n'}),
 ]
 GOOD = {
-    "lib/warden/__init__.py": "def __getattr__(name):\n    from .agent.device import Device\n    return __import__(name)\n",
+    "lib/warden/__init__.py": (
+        "def __getattr__(name):\n    from .agent.device import Device\n"
+        "    return __import__(name)\n"
+    ),
     "lib/warden/errors.py": OK,
     "lib/warden/crypto/a.py": "from . import b\nfrom ..errors import x\n",
     "lib/warden/crypto/b.py": OK,
@@ -271,8 +277,10 @@ GOOD = {
     "lib/warden/wire/cbor.py": OK,
     "lib/warden/hal/flash.py": "import machine\nfrom ..errors import x\n",
     "lib/warden/vault/__init__.py": (
-        "TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\n    from ..hal.flash import F\n"
-        "try:\n    f()\nexcept Exception:  # a handler of the application may raise anything\n    pass\n"
+        "TYPE_CHECKING = False\nif TYPE_CHECKING:\n"
+        "    from typing import Any\n    from ..hal.flash import F\n"
+        "try:\n    f()\n"
+        "except Exception:  # a handler of the application may raise anything\n    pass\n"
     ),
     "lib/warden/agent/device.py": "from ..vault import V\nfrom ..hal.flash import F\n",
     "firmware/boot.py": "from warden import vault\n",

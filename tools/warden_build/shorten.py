@@ -47,7 +47,8 @@ FIRMWARE_NAMES = Path(__file__).with_name("firmware_names.txt")
 # What the interpreter asks of an object of ours: streams, block devices, filesystems, iterators,
 # exceptions, mappings.
 _LOOKED_UP = frozenset(
-    "read readinto readline write ioctl close seek tell flush open mount umount chdir getcwd ilistdir mkdir remove rename rmdir"
+    "read readinto readline write ioctl close seek tell flush open mount umount chdir getcwd"
+    " ilistdir mkdir remove rename rmdir"
     " stat statvfs readblocks writeblocks send throw value args errno keys items update".split()
 )
 # Types of viper code, which are names there.

@@ -231,7 +231,8 @@ def test_a_flood_of_another_account_disables_it(house, kind):
 
 
 def test_what_an_account_may_send_is_the_fleets_to_say(tmp_path):
-    text = '[reactions]\naccount-flood = "alert"\naccount_kib_s = 50\n[reactions.device.D1]\nkib_s = 9\n'
+    text = '[reactions]\naccount-flood = "alert"\naccount_kib_s = 50\n'
+    text += "[reactions.device.D1]\nkib_s = 9\n"
     house = House(tmp_path, text)
     with house.reacting() as reactor:
         assert reactor.traffic_budget("g:hall").kib_s == 50

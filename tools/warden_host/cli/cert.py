@@ -77,8 +77,8 @@ def init(state: State, passphrase_file: str | None, no_passphrase: bool, as_json
 @click.option(
     "--issuer",
     is_flag=True,
-    help="The key of the devices' CA too: then provisioning, renewing, revoking and `warden serve` "
-    "need the passphrase.",
+    help="The key of the devices' CA too: then provisioning, renewing, revoking and `warden "
+    "serve` need the passphrase.",
 )
 @ca_passphrase.option
 @json_option

@@ -136,8 +136,8 @@ def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "listed_servers",
             multiple=True,
             metavar="HOST[:PORT][=WEIGHT],…",
-            help="Connect to this broker instead of the fleet's; of several the next one where one "
-            "does not answer, those with a weight at random by it.",
+            help="Connect to this broker instead of the fleet's; of several the next one where "
+            "one does not answer, those with a weight at random by it.",
         ),
         _file_option(
             "--board-file",

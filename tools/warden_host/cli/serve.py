@@ -58,14 +58,15 @@ _CHECK_S = 0.5
     "--web",
     "web_text",
     metavar="HOST:PORT",
-    help="Also serve the console for browsers there, and the API for web applications: without TLS "
-    "on loopback alone.",
+    help="Also serve the console for browsers there, and the API for web applications: without "
+    "TLS on loopback alone.",
 )
 @click.option(
     "--web-listen",
     metavar="ADDRESS",
     default="",
-    help="Listen for browsers there, such as 0.0.0.0, where the host of --web leads through a NAT.",
+    help="Listen for browsers there, such as 0.0.0.0, where the host of --web leads through a "
+    "NAT.",
 )
 @json_option
 @pass_state

@@ -46,7 +46,8 @@ _OPTIONS = (
         "--token-pin",
         "token_pins",
         multiple=True,
-        help="A pin of the token server: SHA-256 of its public key, in hex. Repeatable: two at least.",
+        help="A pin of the token server: SHA-256 of its public key, in hex. Repeatable: two at "
+        "least.",
     ),
 )
 _MAX_PEM = 16384

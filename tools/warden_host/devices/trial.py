@@ -75,7 +75,8 @@ def complete(
         time.sleep(_PAUSE_S)
     raise HostError(
         "timed-out",
-        f"{device} has not said in {timeout_s:g} s what became of the change (last: {away or '-'})",
+        f"{device} has not said in {timeout_s:g} s what became of the change"
+        f" (last: {away or '-'})",
         "it ends the change by itself; the command without options shows the result",
     )
 

@@ -160,7 +160,8 @@ class Broker:
         """
         missing = [one for one in wanted_listeners(self._fleet) if one not in self._listeners]
         if missing:
-            return f"a device needs the broker's listener {missing[0].words}: start `warden serve` again"
+            text = f"a device needs the broker's listener {missing[0].words}"
+            return f"{text}: start `warden serve` again"
         wanted = largest_packet(self._fleet)
         if wanted <= self.packet_limit:
             return ""
