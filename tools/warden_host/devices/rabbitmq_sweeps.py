@@ -1,10 +1,10 @@
-"""Do again at RabbitMQ what could not be done at once, and what it lost.
+"""Repeat at RabbitMQ what could not be done at once, and what a start of it undid.
 
-It lists a connection seconds too late, its HTTP API may be away for longer than that, and a start
-of it may give its users the rights of a file of definitions again.
+RabbitMQ lists a connection seconds after its log-in, its HTTP API may be away for longer than
+that, and its start may give users the rights of a file of definitions again.
 
-A device that logs in by a token is none of its users: it comes again while the token server gives
-it tokens, and is closed again while it is revoked.
+A device that logs in by a token is no user of RabbitMQ's own: it comes again while the token server
+gives it tokens, and its connection is closed again while it is revoked.
 """
 
 import time
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 class RabbitSweeps:
-    """What was done since it was made. clock: unix seconds."""
+    """Remember what was done at RabbitMQ since this program started. clock: unix seconds."""
 
     def __init__(self, fleet: Fleet, clock: Callable[[], float] = time.time) -> None:
         self._fleet = fleet
@@ -52,7 +52,7 @@ class RabbitSweeps:
         management.each(parts, lambda part: part(store))
 
     def _cut_off_revoked(self, store: Store) -> None:
-        """Cut off those that were revoked, also before a stop of this program or of RabbitMQ."""
+        """Cut off revoked devices once more, also those of before a stop of this program."""
         orders = store.orders_to_revoke()
         self._cut_off.intersection_update(orders)
         done: dict[_Order, str] = {}
@@ -78,7 +78,7 @@ class RabbitSweeps:
             management.admit(self._fleet, username)
 
     def _restrict_quarantined(self, store: Store) -> None:
-        """Restrict once more, also those of before a stop."""
+        """Restrict devices in quarantine once more, also those of before a stop."""
         quarantined = self._quarantined(store)
         self._restricted.intersection_update(quarantined)
         done: dict[_Since, str] = {}
@@ -97,9 +97,10 @@ class RabbitSweeps:
         return one not in done and self._clock() - one[1] >= management.LISTED_S
 
     def _do(self, due: list[_T], change: Callable[[_T], None], done: dict[_T, str]) -> None:
-        """Change the rights of each, then close the connections of those that it is done for.
+        """Change the rights of each, then close the connections of all that were changed.
 
-        RabbitMQ lists all connections for that, which is long. Where it fails, nothing is done.
+        One list of all connections, which is long, serves them all. Where it fails, none counts
+        as done.
         """
 
         def close() -> None:
@@ -112,7 +113,7 @@ class RabbitSweeps:
         management.each((lambda: management.each(due, change), close), lambda part: part())
 
     def _quarantined(self, store: Store) -> dict[_Since, Account]:
-        """Return (device, since when) → rights. One that is let in again has its own order."""
+        """Return (device, since when) → rights, without devices that are being readmitted."""
         found = {}
         for device, reaction in store.reactions().items():
             known = store.find(device)
@@ -124,9 +125,9 @@ class RabbitSweeps:
         return found
 
     def _check_rights(self, store: Store) -> None:
-        """Find devices that have more rights again, some in each look: they are restricted anew.
+        """Compare some devices' rights in each look; have those with more restricted anew.
 
-        Those that are to be wiped likewise.
+        These are devices in quarantine and devices that are to be wiped.
         """
         narrow: dict[str, Account] = {}
         for key, account in self._quarantined(store).items():

@@ -28,7 +28,7 @@ class _Account:
         self.leaked = now
         if passed <= 0:
             return
-        # Not by max(): both directions of every message come here.
+        # Without max(), which is slower: every message passes here in both directions.
         left = self.messages - passed * budget.messages_s
         self.messages = left if left > 0 else 0.0
         left = self.kib - passed * budget.kib_s

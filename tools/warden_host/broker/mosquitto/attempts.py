@@ -4,8 +4,8 @@ One sign holds an address in every version: `New connection from ADDRESS:PORT` w
 `New client connected from ADDRESS:PORT as`. 2.0 says of a refused log-in neither address nor port,
 and several connections may be open that have not logged in. Then it is ascribed to the newest of
 them from an address where no client of the fleet is known: a guesser is fast, and a device on a
-chip takes seconds. One that the kernel still has is not the one, as the broker closes what it
-refuses. Where that one logs in after all, the refusal is taken back and ascribed anew.
+chip takes seconds. A connection that the kernel still has is passed over, as the broker closes
+what it refuses. Where the chosen one logs in after all, the refusal is ascribed anew.
 
 What a client calls itself stands in these lines, too. So an address counts only where the broker's
 own words hold it: at the start of a line, or where it is that of an open connection.
@@ -179,7 +179,7 @@ class AttemptReader:
     def _likeliest(self) -> _Key | None:
         """Return the newest connection from an address without clients, else the newest one.
 
-        Of those that are over, where there are any.
+        Choose among those that the kernel no longer has, where there are any.
         """
         newest = list(itertools.islice(reversed(self._open), _LOOKED_AT))
         living = self._living()

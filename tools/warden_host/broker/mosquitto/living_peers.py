@@ -1,4 +1,4 @@
-"""Ask the kernel which connections of the broker are open, and not more often than it may cost."""
+"""Ask the kernel which connections of the broker are open, at a bounded rate."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -21,8 +21,8 @@ class LivingPeers:
     def look(self) -> Collection[tuple[str, int]]:
         """Return address and port of each connection that is open now.
 
-        Nothing where the kernel does not tell, and too soon after the last look: an older answer
-        would have a connection that was refused since.
+        Return none where the kernel does not tell, or too soon after the last look: the older
+        answer may hold a connection that the broker has refused since.
         """
         now = self._clock()
         if now - self._looked < _LEAST_S:

@@ -22,8 +22,8 @@ PASSWORD = "rabbitmq.password"  # noqa: S105  a file's name
 _TIMEOUT_S = 10  # without a byte
 _WHOLE_S = 30.0  # of an answer
 _MAX_ANSWER = 16 << 20
-# Of a connection's 2 to 3 KiB: else clients would make the list too long to be read, just by being
-# many, and none of them could be closed.
+# RabbitMQ tells 2 to 3 KiB of each connection otherwise: many clients would make the list longer
+# than _MAX_ANSWER, and none of them could be closed.
 _COLUMNS = "name,user,connected_at,recv_oct,variable_map.client_id"
 # The password of the API's user would be readable on the network without TLS.
 _ADDRESS = re.compile(
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class Api:
-    """Neither a redirect nor a proxy is followed: they would get the password."""
+    """Ask by one user. Neither a redirect nor a proxy is followed: it would get the password."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._address, user = _settings(fleet.document[TABLE])
@@ -74,7 +74,7 @@ class Api:
         return len(found)
 
     def delete(self, path: str) -> None:
-        """Delete what may be gone by itself."""
+        """Delete a thing, which may be gone already."""
         self.ask(path, "DELETE", none_at=404)
 
     def ask(
@@ -129,7 +129,7 @@ def _settings(table: Any) -> tuple[str, str]:
 
 
 def _whole(answer: http.client.HTTPResponse) -> bytes:
-    """Return an answer's bytes. Raises OSError for one that goes on, in time or in size."""
+    """Return an answer's bytes. Raises broker-refused above _MAX_ANSWER, OSError when too late."""
     data, end = bytearray(), time.monotonic() + _WHOLE_S
     while part := answer.read1(1 << 16):
         data += part
@@ -172,12 +172,12 @@ def client_id(connection: Connection) -> str:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other that was not asked for."""
+    """Have a redirect raise HTTPError, as every other status does that was not asked for."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def other_form(how: str = "in another form") -> HostError:
-    """Return the error for an answer that is none of this API's."""
+    """Return the error for an answer that this API does not give."""
     return HostError("broker-refused", f"RabbitMQ's HTTP API answers {how}", f"look at {TABLE}")

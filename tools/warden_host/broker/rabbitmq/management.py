@@ -53,7 +53,7 @@ _VHOST, _EXCHANGE = "/", "amq.topic"  # mqtt.vhost and mqtt.exchange, as in exam
 
 
 def close_connections(fleet: Fleet, client_ids: Collection[str]) -> int:
-    """Close the connections of MQTT client IDs that begin so; return how many there were.
+    """Close connections whose MQTT client ID begins with one of these; return how many.
 
     RabbitMQ lists a connection once its statistics are collected, up to five seconds after the
     log-in, and accepts a token until its end: so this is called again and again.
@@ -76,13 +76,13 @@ def close_clients(fleet: Fleet, client_ids: Collection[str]) -> int:
 
 
 def refuse(fleet: Fleet, username: str, close: bool = True) -> int:
-    """Let a user have no connection, and close those that are listed; return how many.
+    """Allow a user no connection, and close those that are listed; return how many.
 
     close: false where close_users() does that for many at once.
 
-    Its password and its rights stay: admit() lets it in again. One that logged in within the last
-    five seconds may be listed later: call it again then. One that is no user of RabbitMQ's own can
-    come again with its token.
+    Its password and its rights stay: admit() lets it in again. A connection of the last five
+    seconds may be listed later: call this again then. A client that is no user of RabbitMQ's own
+    can come again with its token.
 
     Raises: as close_connections().
     """

@@ -27,9 +27,9 @@ def received(fleet: Fleet) -> list[Received]:
 
 
 def proven_users(fleet: Fleet) -> frozenset[str]:
-    """Return the users of which a connection's name is proof. Raises likewise.
+    """Return the users that a connection under their name is surely of. Raises likewise.
 
-    With a token a client logs in under any name, also that of a user with a password: there are
+    With a token a client logs in under any name, also that of a user with a password: so there are
     none where RabbitMQ takes tokens.
     """
     api = Api(fleet)
