@@ -3,8 +3,8 @@
 RabbitMQ lists a connection seconds after its log-in, its HTTP API may be away for longer than
 that, and its start may give users the rights of a file of definitions again.
 
-A device that logs in by a token is no user of RabbitMQ's own: it comes again while the token server
-gives it tokens, and its connection is closed again while it is revoked.
+A device that logs in by a token is no user of RabbitMQ's own: it comes again while the token
+server gives it tokens, and its connection is closed again while it is revoked.
 """
 
 import time
