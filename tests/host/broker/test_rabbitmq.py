@@ -158,7 +158,26 @@ def test_an_api_that_says_nothing(fleet, model, monkeypatch):
     end.set()
 
 
-@pytest.mark.parametrize("more", [{"passwords_only": 1}, {"tokens": True}])
+@pytest.mark.parametrize("form", [None, [], "x", {}])
+def test_a_connection_without_a_client_id(form):
+    assert api.client_id({"variable_map": form}) == ""
+
+
+def test_the_rest_is_not_asked_for_once_the_api_is_away():
+    asked: list[int] = []
+
+    def work(number: int) -> None:
+        asked.append(number)
+        raise HostError("broker-refused" if number == 1 else "unreachable", "")
+
+    with refused("unreachable"):
+        management.each((1, 2, 3), work)
+    assert asked == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "more", [{"passwords_only": 1}, {"tokens": True}, {"user": 7}, {"management": 7}]
+)
 def test_keys_that_there_are_not(tmp_path, model, more):
     with serving(model, new_fleet(tmp_path), **more) as fleet, refused("config-malformed"):
         management.admit(fleet, DEVICE)
