@@ -1,8 +1,8 @@
-"""Standard output and error that hold no stop up.
+"""Standard output and error whose writes end at a stop.
 
-A write to a pipe that nobody reads, or to a terminal after Ctrl-S, waits for ever. A signal does
-not end that wait: Python calls the handler and writes again (PEP 475); and where another thread
-writes, the main one waits for its turn. So a write waits for the stop as well.
+A write to a full pipe that is not read, or to a terminal after Ctrl-S, waits for ever. A signal
+does not end that wait: Python calls the handler and writes again (PEP 475); and where another
+thread writes, the main one waits for its turn. So a write waits for the stop as well.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from warden_host.stopping import Stop
 
-_LAST_S = 2.0  # for a slow reader, from the first write that waits after the stop
+_LAST_S = 2.0  # for a slow reader, from the first write after the stop
 
 
 class Output(io.RawIOBase):
@@ -92,7 +92,7 @@ def until(stop: Stop) -> Iterator[None]:
 
 
 def _stoppable(stream: TextIO, stop: Stop) -> TextIO:
-    """Return the stream in another's place; itself if it is no descriptor's."""
+    """Return a stream whose writes end at a stop; the given one where it has no descriptor."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     try:

@@ -8,8 +8,8 @@ runs on the main thread alone: where the kernel gives the signal to another thre
 before the main thread begins to wait, no handler runs until that wait ends.
 
 So Python itself writes each signal to a pipe (signal.set_wakeup_fd), on whichever thread it came;
-the handler only counts. Whoever waits for something else watches the pipe as well, and ends where
-it holds no lock.
+the handler only counts. A thread that waits for something else watches the pipe as well, and ends
+where it holds no lock.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Stop:
         """Ask for the end, from any thread or signal handler."""
         if not self.requested:
             self.requested = True
-            os.write(self._writer, b"\0")  # nobody reads it: each wait from now on returns
+            os.write(self._writer, b"\0")  # stays there unread: each wait from now on returns
 
     def fileno(self) -> int:
         """Return the descriptor that is readable from the request on."""

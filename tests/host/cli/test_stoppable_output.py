@@ -1,4 +1,4 @@
-"""A stop ends a command whose output nobody reads, and any other wait of it."""
+"""A stop ends a command that waits for the reader of its output, and any other wait of it."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ def full():
 @pytest.mark.parametrize("apart", [False, True], ids=["here", "on a thread"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("stream", "other"), [("out", "stderr"), ("err", "stdout")])
-def test_output_that_nobody_reads_holds_no_stop_up(full, stream, other, number, apart):
+def test_a_stop_ends_a_write_to_a_full_pipe(full, stream, other, number, apart):
     program = WRITES.format(stream=stream, other=other, apart=apart, patience=PATIENCE_S)
     pipes = {other: subprocess.PIPE, "stderr" if other == "stdout" else "stdout": full[1]}
     with child([sys.executable, "-c", program], env=ENVIRONMENT, **pipes) as process:
@@ -62,14 +62,20 @@ def test_output_that_nobody_reads_holds_no_stop_up(full, stream, other, number, 
         assert process.wait(PATIENCE_S) == 0
 
 
-def test_output_is_whole_for_who_reads_slowly(stop):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_slow_reader_gets_all_of_the_output(stop, monkeypatch, stopped):
+    monkeypatch.setattr(stoppable_output, "_LAST_S", PATIENCE_S)
+    if stopped:
+        stop.request()
     reader, writer = os.pipe()
     data = os.urandom(1 << 18)
     found = bytearray()
 
     def write() -> None:
-        assert Output(writer, stop).write(data) == len(data)
-        os.close(writer)
+        try:
+            assert Output(writer, stop).write(data) == len(data)
+        finally:
+            os.close(writer)
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()
@@ -81,13 +87,14 @@ def test_output_is_whole_for_who_reads_slowly(stop):
 
 
 def test_the_last_lines_after_a_stop(stop, full, monkeypatch):
+    monkeypatch.setattr(stoppable_output, "_LAST_S", 0.0)
     reader, writer = full
     output = Output(writer, stop)
     stop.request()
+    os.set_blocking(reader, False)
     os.read(reader, 65536)
     assert output.write(b"stopped\n") == 8
     assert os.read(reader, 1 << 20).endswith(b"stopped\n")
-    monkeypatch.setattr(stoppable_output, "_LAST_S", 0.0)
     assert output.write(bytes(1 << 20)) == 1 << 20  # a pipe has room for less
 
 

@@ -69,8 +69,8 @@ def test_a_signal_within_the_wait_ends_it(number):
 def test_a_signal_to_another_thread_ends_the_wait(number):
     """No handler runs there, and none interrupts what the main thread waits for."""
     with on_signals() as stop, pipe_of(b"") as (reader, _):
-        thread = threading.Thread(target=lambda: signalled.wait(PATIENCE_S))
         signalled = threading.Event()
+        thread = threading.Thread(target=lambda: signalled.wait(PATIENCE_S))
         thread.start()
         signal_later = threading.Timer(0.1, lambda: signal.pthread_kill(thread.ident, number))
         signal_later.start()

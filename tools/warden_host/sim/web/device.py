@@ -304,7 +304,7 @@ class SimulatedBoard:
             times = f", {event.times} times" if event.times > 1 else ""
             self.log_line(jsontext.printable(f"incident {event.code} {event.at}{times}"))
         elif isinstance(event, Lookup):
-            # A board waits for each answer; the answer to an earlier run's question is nobody's.
+            # A board waits for each answer; the answer to a question of an earlier run is dropped.
             if self._wires is not None and (self._lookup is None or self._lookup.done()):
                 self._lookup = asyncio.create_task(self._answer(event, self._wires))
         elif event.cut:
