@@ -89,7 +89,7 @@ def test_passwords_that_are_too_short_or_too_long(length):
         web_passwords.hash_password("x" * length)
 
 
-def test_nothing_is_done_before_the_authority_is_there_and_nobody_calls_without_end():
+def test_nothing_is_done_before_the_authority_is_there_and_calls_are_limited():
     done: list[str] = []
     sockets = AuditedSockets(lambda line, _: done.append(line["op"]), lambda code, text: None)
     rights = Rights("alice console", ("own",))
