@@ -188,6 +188,7 @@ def _stop(state: State, number: int) -> None:
 
 def _follow(path: Path, request: Line, as_json: bool) -> int:
     last: Line = {}
+    over = False
     with stoppable(as_json, "no longer shown") as stop:
         with _shown(as_json) as show:
             for line in control_client.stream(path, request, stop=stop):
@@ -200,9 +201,9 @@ def _follow(path: Path, request: Line, as_json: bool) -> int:
                 show(line)
                 if "counts" in line:
                     last = line
-                if last.get("state") in ("done", "stopped", "resting"):
+                over = last.get("state") in ("done", "stopped", "resting")
+                if over:
                     break
-        over = last.get("state") in ("done", "stopped", "resting")
         if not over and not stop.requested:
             raise HostError(
                 "not-serving",
