@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         alone: bool  # the authority is the only application
         wakeup: Any  # asyncio.Event: something may be due, or has changed
         token: Tokens | None  # where the policy asks for one
-        session_up: Any  # asyncio.Event: a session with the authority is up, or all IDs are known
+        session_up: Any  # asyncio.Event: any application's session is up, or all IDs known
         network: Any  # None where the board is online, else as in hal/network_wifi.py
         ota: Standby | None  # on a board with slots
         health: Callable[[], Any] | None  # the application's health check; may be async

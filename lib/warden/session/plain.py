@@ -109,13 +109,8 @@ class Plain:
             data = bytes(payload)
             if not is_refused(data):
                 fields = json.loads(data)
-        except (
-            ValueError,
-            UnicodeError,
-            OverflowError,
-            MemoryError,
-        ):  # "[]," takes ten times its size
-            pass
+        except (ValueError, UnicodeError, OverflowError, MemoryError):
+            pass  # of memory: "[]," takes ten times its size
         if not isinstance(fields, dict):
             raise PeerError("bad-body")
         return fields
