@@ -20,12 +20,10 @@ VERSION = 1
 REMOVED = 0  # the kinds of an entry
 PUT = 1
 ENTRY = 4  # bytes of an entry before its name
-_HEADER = const(
-    16
-)  # bytes of a bank's header and of a change's head; the rest of their units stays erased
-_STRAY = const(
-    2
-)  # so many bytes that lost a bit while they were erased are no change that got lost
+# Bytes of a bank's header and of a change's head; the rest of their units stays erased.
+_HEADER = const(16)
+# So many bytes that lost a bit while they were erased are no change that got lost.
+_STRAY = const(2)
 _CACHE = const(8192)  # bytes of small records that a start keeps until the vault asked for them
 _BLANK = b"\xff" * 256
 

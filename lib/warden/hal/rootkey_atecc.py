@@ -28,9 +28,8 @@ _COMMAND = const(0x03)
 _SHA = const(0x47)
 _HMAC_START = const(0x04)
 _UPDATE = const(0x01)
-_END = const(
-    0xC2
-)  # HMAC's end, and the digest goes to the output alone: nothing stays in the element's buffers
+# HMAC's end, and the digest goes to the output alone: nothing stays in the element's buffers.
+_END = const(0xC2)
 _BLOCK = const(64)
 
 _AWAKE = const(0x11)

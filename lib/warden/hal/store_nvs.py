@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _VERSION = const(1)
-_SLOTS = const(
-    144
-)  # 64 records, as many again while all are being replaced, the key and the commit
+# 64 records, as many again while all are being replaced, the key and the commit.
+_SLOTS = const(144)
 _CHUNK = const(1536)  # bytes of a record in one blob; every NVS takes 1984
 _CHUNKS = const(3)
 _HEADER = const(12)

@@ -113,9 +113,8 @@ class Policy:
                 raise UsageError("bad-policy", key + " must be a whole number")
             if not least <= number <= most:
                 raise UsageError("bad-policy", "%s must lie in %d to %d" % (key, least, most))
-        for key in (
-            fields
-        ):  # each of them is a documented one: all of those are there, and there are no more
+        # Each of them is a documented one: all of those are there, and there are no more.
+        for key in fields:
             setattr(self, key, fields[key])
         if self.backoff_min_ms > self.backoff_max_ms:
             raise UsageError("bad-policy", "backoff_min_ms is above backoff_max_ms")

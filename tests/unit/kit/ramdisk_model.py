@@ -55,9 +55,7 @@ class RamDisk:
         at = block * BLOCK + offset
         try:
             buf[:] = self._view[at : at + len(buf)]
-        except (
-            MemoryError
-        ):  # littlefs closes forgotten files while the collector holds the heap locked
+        except MemoryError:  # littlefs closes files while the collector holds the heap locked
             for i in range(len(buf)):
                 buf[i] = self._view[at + i]
         return 0
