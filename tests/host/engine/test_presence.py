@@ -212,7 +212,7 @@ def test_a_command_waits_for_a_sleeper_and_its_life_goes_on(stage, peer):
     reply(stage, peer, number)
     answers = [news for news in stage.news if news.kind == "reply"]
     assert [(news.name, news.id) for news in answers] == [("set_relay", number)]
-    assert stage.engine.state(DEVICE).held == {}
+    assert stage.engine.held == {}
 
 
 def test_and_for_a_new_session_where_the_old_one_is_lost(stage, peer):
@@ -237,7 +237,7 @@ def test_a_held_command_expires(stage, peer):
     stage.sent.clear()
     stage.receive("x", peer.seal("x", [0, None, {}]))
     assert commands(stage, peer) == []
-    assert stage.engine.state(DEVICE).held == {}
+    assert stage.engine.held == {}
 
 
 def test_held_commands_are_sent_one_after_the_other(stage, peer):
@@ -252,7 +252,7 @@ def test_held_commands_are_sent_one_after_the_other(stage, peer):
         assert commands(stage, peer) == []
         reply(stage, peer, number)
         stage.pass_time(0.5)
-    assert stage.engine.state(DEVICE).held == {}
+    assert stage.engine.held == {}
     # One without a reply does not stop the next one, which is asked again where it was busy.
     goodbye(stage, peer, state="asleep", s=600)
     lost, busy = hold(stage)["id"], hold(stage)["id"]

@@ -3,10 +3,12 @@
 import time
 
 import pytest
-from engine_kit import POLICY, K, Stage, run
+from engine_kit import POLICY, SEALED, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice
 from warden_host.engine import restriction
+from warden_host.engine.held import MOST
 from warden_host.engine.request import Request
+from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 from warden_host.protocol import policy
 from warden_host.store.reactions import QUARANTINE, Reaction
@@ -93,9 +95,7 @@ def test_so_does_one_that_was_given_in_a_handshake(stage):
     assert peer.open("set_relay", sent(stage)[-1])
 
 
-@pytest.mark.parametrize("unloaded", [False, True])
-def test_a_device_that_is_put_in_quarantine_meanwhile_gets_no_command(stage, unloaded):
-    results = command(stage)
+def quarantine(stage: Stage, unloaded: bool) -> None:
     reaction = Reaction(QUARANTINE, "tampered", "why", time.time())
     with stage.store.transaction():
         stage.store.set_reaction(DEVICE, reaction)
@@ -103,6 +103,96 @@ def test_a_device_that_is_put_in_quarantine_meanwhile_gets_no_command(stage, unl
         stage.engine.unload(DEVICE)
     else:
         restriction.follow(stage.engine.state(DEVICE), stage.store.device(DEVICE))
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+def test_a_device_that_is_put_in_quarantine_meanwhile_gets_no_command(stage, unloaded):
+    results = command(stage)
+    quarantine(stage, unloaded)
     stage.handshake(PeerDevice(K[AUTHORITY], HASH))
     assert [one.code for one in results] == ["quarantined"]
     assert not sent(stage)
+
+
+def put_to_sleep(stage: Stage) -> PeerDevice:
+    peer = PeerDevice(K[AUTHORITY], HASH)
+    stage.handshake(peer)
+    stage.receive("offline", peer.seal("offline", [0, None, {"state": "asleep", "s": 600}]))
+    return peer
+
+
+def hold(stage: Stage) -> list:
+    return run(stage, Request(DEVICE, "set_relay", {"on": 1}, AUTHORITY, 3600, hold=True))
+
+
+def notices(stage: Stage) -> list[str]:
+    return [news.code for news in stage.news if news.kind == "notice" and news.code]
+
+
+def test_a_held_command_is_sent_in_the_session_of_the_state_that_replaced_its_own(stage):
+    peer = put_to_sleep(stage)
+    first, second = hold(stage), hold(stage)
+    stage.engine.unload(DEVICE)
+    stage.handshake(peer)
+    for (result,) in (first, second):
+        assert peer.open("set_relay", sent(stage)[-1])[1][0] == result["id"]
+        reply(stage, peer, result["id"])
+        stage.pass_time(0.5)
+    assert len(sent(stage)) == 2
+    assert not stage.engine.held and not stage.store.held_commands()
+    assert notices(stage) == []
+
+
+def test_what_a_sleeper_has_waiting_counts_on_in_a_state_that_is_loaded_anew(stage):
+    put_to_sleep(stage)
+    for _ in range(MOST):
+        hold(stage)
+    stage.engine.unload(DEVICE)
+    with pytest.raises(HostError, match=f"{MOST} commands wait already"):
+        hold(stage)
+
+
+@pytest.mark.parametrize("unloaded", [False, True])
+def test_a_sleeper_that_is_put_in_quarantine_gets_no_held_command(stage, unloaded):
+    peer = put_to_sleep(stage)
+    hold(stage)
+    quarantine(stage, unloaded)
+    stage.handshake(peer)
+    assert notices(stage) == ["quarantined"]
+    assert not sent(stage) and not stage.store.held_commands()
+
+
+def test_the_held_command_of_a_device_that_is_gone_ends(stage):
+    put_to_sleep(stage)
+    hold(stage)
+    stage.store.remove_device(DEVICE)
+    stage.engine.unload(DEVICE)
+    stage.pass_time(3601)
+    assert not stage.engine.held and not stage.store.held_commands()
+
+
+def test_a_device_that_is_provisioned_anew_gets_no_command_that_was_held_for_it_before(stage):
+    peer = put_to_sleep(stage)
+    hold(stage)
+    with stage.store.transaction():
+        stage.store.add_device(SEALED)
+    stage.engine.unload(DEVICE)
+    stage.handshake(peer)
+    assert notices(stage) == ["device-unknown"]
+    assert not sent(stage) and not stage.engine.held
+
+
+def test_a_forgery_asks_for_an_old_session_in_the_state_that_replaced_its_own(stage):
+    peer = PeerDevice(K[AUTHORITY], HASH)
+    stage.handshake(peer)
+    request = Request(DEVICE, "set_relay", {"on": 1}, AUTHORITY, forge="old-session")
+    results = run(stage, request)
+    stage.engine.unload(DEVICE)
+    stage.handshake(peer)
+    assert not sent(stage) and not results  # the first session of this state
+    stage.sent.clear()
+    old = dict(peer.keys)
+    stage.handshake(peer)
+    (data,) = sent(stage)
+    peer.keys = old
+    assert peer.open("set_relay", data)

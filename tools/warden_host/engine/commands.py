@@ -68,11 +68,9 @@ def restore_held(engine: Engine) -> None:
         left = max(1, int(one.expires - engine.clock().unix))
         request = Request(one.device, one.command, one.args, one.appid, left, hold=True)
         try:
-            send = _CommandJob(engine, request, one.number).send_held
+            held.start(engine, one, _CommandJob(engine, request, one.number).send_held)
         except HostError as error:
             held.end(engine, one, error)
-        else:
-            held.start(engine, engine.state(one.device), one, send)
 
 
 class _CommandJob:
@@ -82,7 +80,6 @@ class _CommandJob:
         """number: of a command that was given before."""
         self._engine = engine
         self._request = request
-        self._state: DeviceState = engine.state(request.device)
         known = self._state.sessions if self._state.sealed else self._state.plain
         exported = engine.exported()
         self._app = request.app or self._state.choose_app(request.command, exported)
@@ -112,6 +109,14 @@ class _CommandJob:
         self._address = Address(self._state.device.type, request.device, self._app)
 
     @property
+    def _state(self) -> DeviceState:
+        """Return the device's state, which may be loaded anew after each wait."""
+        return self._engine.state(self._request.device)
+
+    def _find_session(self) -> Session | None:
+        return self._state.sessions.get(self._app)
+
+    @property
     def is_asleep(self) -> bool:
         return self._state.presence == "asleep"
 
@@ -127,12 +132,13 @@ class _CommandJob:
         one = HeldCommand(
             self._number, request.device, self._app, request.command, request.args, expires
         )
-        held.keep(self._engine, self._state, one, self.send_held)
+        held.keep(self._engine, one, self.send_held)
         return self._result() | {"ok": True, "held": True, "expires": expires}
         yield  # a job is a generator
 
     def send_held(self, left: int) -> Job:
         """Send the command in the session that is up, and wait. left: seconds of its life."""
+        restriction.check_command(self._state, self._request.command, self._app)
         self._request = self._request._replace(ttl_s=left)
         self._publish(self._seal(self._state.sessions[self._app]))
         return (yield from self._wait_for_reply())
@@ -144,13 +150,10 @@ class _CommandJob:
             data = self._seal(session)
             self._publish(data)
             send = partial(self._engine.publish, self._topic(), self._app, data)
-            is_current = partial(self._engine.is_current, self._state)
-            again = resend.of_sealed(self._state, self._app, send, is_current)
+            again = resend.of_sealed(self._find_session, send)
             return (yield from self._wait_for_reply(again))
-        data = self._state.plain[self._app].command(
-            self._request.command, self._number, self._request.args
-        )
-        self._publish(data)
+        request, peer = self._request, self._state.plain[self._app]
+        self._publish(peer.command(request.command, self._number, request.args))
         return (yield from self._wait_for_reply())
 
     def wrong_id(self) -> Job:
@@ -195,15 +198,16 @@ class _CommandJob:
     def old_session(self) -> Job:
         """Send a message sealed for the previous session; start a new session if there is none."""
         session = yield from self._wait_for_sealed_session()
-        if session.previous is None:
+        while session.previous is None:  # more than once where the state is loaded anew
             self._engine.send(session.address, session.request_hello(self._engine.clock()))
-            session_event = yield self._until(self._is_session, _NEW_SESSION_S)
-            if session_event is None or session.previous is None:
+            following = yield from self._next_session(_NEW_SESSION_S)
+            if following is None:
                 raise HostError(
                     "timed-out",
                     "the device did not start a new session",
                     self._hint("try again; if it stays so, restart the device"),
                 )
+            session = following
         data = session.previous.seal(
             self._topic(), self._number, self._request.ttl_s, self._request.args
         )
@@ -226,10 +230,10 @@ class _CommandJob:
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
         if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
             yield from self._next_session(min(CHANGE_S, self._request.timeout_s))
-        known = self._state.sessions.get(self._app)
+        known = self._find_session()
         if known is not None and not known.is_up:
             yield from self._next_session(self._request.timeout_s)
-        session = self._state.sessions.get(self._app)  # replaced meanwhile, or removed
+        session = self._find_session()  # replaced meanwhile, or removed
         if session is None or not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         now = self._engine.clock()
@@ -237,19 +241,19 @@ class _CommandJob:
             return session
         # It slept for long in this session, and may take the command for an expired one.
         self._engine.send(session.address, session.request_hello(now))
-        if not (yield from self._next_session(self._request.timeout_s)):
+        session = yield from self._next_session(self._request.timeout_s)
+        if session is None:
             raise self._no_session(f"{self._request.device} began no new session")
-        return self._state.sessions[self._app]
+        return session
 
-    def _next_session(self, seconds: float) -> Generator[Wait, FleetEvent | None, bool]:
-        """Wait for a new session; take the device's state anew: it may have been unloaded.
+    def _next_session(self, seconds: float) -> Generator[Wait, FleetEvent | None, Session | None]:
+        """Wait for a new session; return None where there is none in so many seconds.
 
-        Raises as check_command(): the device may have been cut off as well.
+        Raises as check_command(): the device may have been cut off meanwhile.
         """
         session_event = yield self._until(self._is_session, seconds)
-        self._state = self._engine.state(self._request.device)
         restriction.check_command(self._state, self._request.command, self._app)
-        return session_event is not None
+        return None if session_event is None else self._find_session()
 
     def _no_session(self, text: str) -> HostError:
         return HostError("no-session", text, self._hint(self._start_hint))
@@ -325,16 +329,13 @@ class _CommandJob:
                     "does its session with the authority stand? `warden watch` shows its incidents"
                 ),
             )
-        if fleet_event.kind == "incident":
+        refused = fleet_event.kind == "incident"
+        if refused:
             code = fleet_event.code
         else:
             error = fleet_event.body.get("error")
             code = "obeyed" if "error" not in fleet_event.body else jsontext.slug(error)
-        return self._result() | {
-            "ok": fleet_event.kind == "incident",
-            "forge": request.forge,
-            "verdict": code,
-        }
+        return self._result() | {"ok": refused, "forge": request.forge, "verdict": code}
 
     def _result(self) -> dict[str, Any]:
         device, command = self._request.device, self._request.command
@@ -346,8 +347,7 @@ class _CommandJob:
         try:
             return session.seal(request.command, self._number, request.args, request.ttl_s, now)
         except HostError as error:
-            if error.code == "counter-exhausted":
-                # A new hello follows.
+            if error.code == "counter-exhausted":  # a new hello follows
                 self._engine.send(session.address, session.request_hello(now))
             raise
 

@@ -35,8 +35,6 @@ class DeviceState:
     stopped: bool = False  # and said that it was stopped
     asleep_until: float = 0.0  # when it means to be back from its sleep, unix seconds, or 0
     hurried: float = -WAKE_REPEAT_S  # when it was woken out of turn, steady seconds
-    # Commands that wait until it is awake, in their order: number → application.
-    held: dict[int, str] = field(default_factory=dict)
     overdue: float = 0.0  # when a sleeper counts as away, unix seconds
     # Application → the highest number of an event of the device's outbox.
     numbers: dict[str, int] = field(default_factory=dict)

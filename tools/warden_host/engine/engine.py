@@ -61,6 +61,8 @@ class Engine:
         self.clock = clock
         self.packet_limit = packet_limit
         self._states: dict[str, DeviceState] = {}
+        # Device → the commands that wait until it is awake, in their order: number → application.
+        self.held: dict[str, dict[int, str]] = {}
         self._jobs = Jobs()
         self.event_handlers: dict[str, EventHandler] = {}  # by the event's name
         self.watchers = Watchers()
@@ -78,7 +80,10 @@ class Engine:
     # Devices
 
     def state(self, device: str) -> DeviceState:
-        """Return a device's state, loaded on first use. Raises device-unknown."""
+        """Return a device's state, loaded on first use. Raises device-unknown.
+
+        A job asks again after each wait: unload() may have dropped the one that it had.
+        """
         known = self._states.get(device)
         if known is None:
             known = self._states[device] = self._load_state(self.store.device(device))
@@ -87,10 +92,6 @@ class Engine:
     def unload(self, device: str) -> None:
         """Drop a device's state: the store has other keys for it, or it is gone."""
         self._states.pop(device, None)
-
-    def is_current(self, state: DeviceState) -> bool:
-        """Return whether a state is still the device's: unload() did not drop it."""
-        return self._states.get(state.device.device) is state
 
     def apply_ending(self, device: str) -> None:
         """Apply the order in fleet.db that revokes or wipes a device."""

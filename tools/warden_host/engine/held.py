@@ -7,7 +7,6 @@ the restart, and whose reply did not come, is not sent again: it may have been e
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from warden_host.engine.device_state import DeviceState
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Job, Wait
@@ -23,18 +22,18 @@ _ASK_S = 10.0  # a device answers no wake sooner
 Send = Callable[[int], Job]
 
 
-def keep(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> None:
+def keep(engine: Engine, one: HeldCommand, send: Send) -> None:
     """Hold a command, durably. Raises no-session where too many wait."""
-    if len(state.held) >= MOST:
+    if len(engine.held.get(one.device, ())) >= MOST:
         raise HostError("no-session", f"{one.device} sleeps, and {MOST} commands wait already")
     engine.store.add_held_command(one)
-    start(engine, state, one, send)
+    start(engine, one, send)
 
 
-def start(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> None:
+def start(engine: Engine, one: HeldCommand, send: Send) -> None:
     """Start the job that sends a command of fleet.db once its device is awake."""
-    state.held[one.number] = one.appid
-    work = _send_when_awake(engine, state, one, send)
+    engine.held.setdefault(one.device, {})[one.number] = one.appid
+    work = _send_when_awake(engine, one, send)
     engine.start(work, lambda result: end(engine, one, result))
 
 
@@ -62,20 +61,20 @@ def end(engine: Engine, one: HeldCommand, result: dict[str, Any] | HostError) ->
         )
 
 
-def _send_when_awake(engine: Engine, state: DeviceState, one: HeldCommand, send: Send) -> Job:
-    """Send a command of state.held once its device is awake, and return its answer.
+def _send_when_awake(engine: Engine, one: HeldCommand, send: Send) -> Job:
+    """Send a command of engine.held once its device is awake, and return its answer.
 
-    Raises timed-out.
+    Raises timed-out; device-unknown if the device is gone or provisioned anew; as send() does.
     """
     device, clock, appid = one.device, engine.clock, one.appid
     deadline = clock().steady + one.expires - clock().unix
     asked = -_ASK_S
     try:
         while (left := deadline - clock().steady) > 0:
-            session, now = state.sessions.get(appid), clock()
+            session, now = engine.state(device).sessions.get(appid), clock()
             if session is None or not session.is_up or session.handshake_pending(now):
                 yield Wait(_is_contact, deadline, device)
-            elif not _is_next(state, one.number):
+            elif not _is_next(engine.held[device], one.number):
                 # One after the other: a device lets two wait, and refuses a third.
                 yield Wait(None, min(deadline, now.steady + _NEXT_S))
             elif session.clock_error(now) >= left:
@@ -84,14 +83,19 @@ def _send_when_awake(engine: Engine, state: DeviceState, one: HeldCommand, send:
                     engine.send(session.address, session.request_hello(now))
                 yield Wait(_is_contact, deadline, device)
             else:
-                engine.store.mark_held_sent(one)
+                if not engine.store.mark_held_sent(one):
+                    text = f"{one.command} was for {device} as it was before"
+                    raise HostError("device-unknown", text)
                 answer = yield from send(max(1, int(left)))
                 if answer["reply"].get("error") != "busy":
                     return answer
                 yield Wait(None, clock().steady + _BUSY_S)
         raise _expired(one)
     finally:
-        state.held.pop(one.number, None)
+        kept = engine.held[device]
+        del kept[one.number]
+        if not kept:
+            del engine.held[device]
 
 
 def _expired(one: HeldCommand) -> HostError:
@@ -99,10 +103,10 @@ def _expired(one: HeldCommand) -> HostError:
     return HostError("timed-out", text)
 
 
-def _is_next(state: DeviceState, number: int) -> bool:
+def _is_next(kept: dict[int, str], number: int) -> bool:
     """Return whether no command that its application gave before waits for its reply."""
-    appid = state.held[number]
-    return number == next(each for each, owner in state.held.items() if owner == appid)
+    appid = kept[number]
+    return number == next(each for each, owner in kept.items() if owner == appid)
 
 
 def _is_contact(fleet_event: FleetEvent) -> bool:

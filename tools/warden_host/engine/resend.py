@@ -7,9 +7,8 @@ twice. A command that another one followed is not sent again: its copy would be 
 
 from collections.abc import Callable, Generator
 
-from warden_client.protocol.session import Instant
+from warden_client.protocol.session import Instant, Session
 
-from warden_host.engine.device_state import DeviceState
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
 
@@ -22,24 +21,19 @@ def never() -> bool:
 
 
 def of_sealed(
-    state: DeviceState, appid: str, send: Callable[[], None], is_current: Callable[[], bool]
+    find_session: Callable[[], Session | None], send: Callable[[], None]
 ) -> Callable[[], bool]:
     """Return what sends the command that was just sealed again, and tells whether it could.
 
-    is_current: returns whether the state is still the device's.
+    find_session: returns the session that the device has now.
     """
-    session = state.sessions[appid]
-    channel = session.channel
+    session = find_session()
+    channel = None if session is None else session.channel
     last = 0 if channel is None else channel.next_down
 
     def again() -> bool:
-        current = state.sessions.get(appid)
-        if (
-            not is_current()
-            or current is None
-            or not current.is_up
-            or current.channel is not channel
-        ):
+        current = find_session()
+        if current is None or not current.is_up or current.channel is not channel:
             return False
         if channel is None or channel.next_down != last:
             return False

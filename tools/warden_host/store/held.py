@@ -49,14 +49,18 @@ class HeldCommands(Database):
                 one.expires,
             )
 
-    def mark_held_sent(self, one: HeldCommand) -> None:
-        """Record that the command leaves now. Durable, before it does: it must not leave twice."""
+    def mark_held_sent(self, one: HeldCommand) -> bool:
+        """Record that the command leaves now. Durable, before it does: it must not leave twice.
+
+        Returns: False where it is dropped: its device was removed, or provisioned anew.
+        """
         with self.transaction():
-            self._do(
+            marked = self._do(
                 "UPDATE held_commands SET sent = 1 WHERE device = ? AND number = ?",
                 one.device,
                 one.number,
             )
+        return marked.rowcount > 0
 
     def remove_held_command(self, one: HeldCommand) -> None:
         """Remove a command that was answered or has expired."""
