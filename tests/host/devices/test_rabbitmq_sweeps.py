@@ -57,8 +57,25 @@ def test_what_is_refused_for_one_device_is_done_for_the_others(fleet, model, sto
     assert (model.limits, list(model.rights)) == ({"d:lock:b": 0}, [DEVICE])
     assert model.client_ids == ["d:lock:a"]
     model.refused.clear()
+    model.asked.clear()
     sweeps.look(store)
     assert (model.limits, model.client_ids) == ({"d:lock:a": 0, "d:lock:b": 0}, [])
+    changed = [path for method, path in model.asked if method == "PUT"]
+    assert changed == ["user-limits/d%3Alock%3Aa/max-connections"]  # the others are done
+
+
+def test_what_was_not_closed_is_closed_in_the_next_look(fleet, model, store):
+    with store.transaction():
+        store.set_reaction("D1", Reaction(QUARANTINE, "replayed", "", 1.0))
+    path = "connections/" + urllib.parse.quote(model.connect(DEVICE), safe="")
+    model.refused.add(path)
+    sweeps = RabbitSweeps(fleet)
+    with refused("broker-refused"):
+        sweeps.look(store)
+    assert model.client_ids == [DEVICE]
+    model.refused.clear()
+    sweeps.look(store)
+    assert model.client_ids == []
 
 
 def test_a_connection_that_can_t_be_closed_keeps_no_other_open(fleet, model):

@@ -15,7 +15,6 @@ from warden_host import names
 from warden_host.broker import connection
 from warden_host.broker.accounts import Account, quarantine_account, wipe_only_account
 from warden_host.broker.rabbitmq import management
-from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.reactions import QUARANTINE
 from warden_host.store.store import Device, Store
@@ -63,8 +62,8 @@ class RabbitSweeps:
                 self._refuse(store, known, known.ending.wipe)
                 done[order] = names.device_client(known.type, known.device)
 
-        self._do([one for one in orders if self._is_due(one, self._cut_off)], cut_off, done)
-        self._cut_off.update(done)
+        due = [one for one in orders if self._is_due(one, self._cut_off)]
+        self._do(due, cut_off, done, self._cut_off)
 
     def _refuse(self, store: Store, known: Device, wipe: bool) -> None:
         """Refuse a device, unless it is let in meanwhile: RabbitMQ may answer slowly."""
@@ -88,27 +87,24 @@ class RabbitSweeps:
             management.restrict(self._fleet, account, close=False)
             done[one] = account.username
 
-        self._do(
-            [one for one in quarantined if self._is_due(one, self._restricted)], restrict, done
-        )
-        self._restricted.update(done)
+        due = [one for one in quarantined if self._is_due(one, self._restricted)]
+        self._do(due, restrict, done, self._restricted)
 
     def _is_due(self, one: _Order | _Since, done: Container[_Order | _Since]) -> bool:
         return one not in done and self._clock() - one[1] >= management.LISTED_S
 
-    def _do(self, due: list[_T], change: Callable[[_T], None], done: dict[_T, str]) -> None:
+    def _do(
+        self, due: list[_T], change: Callable[[_T], None], done: dict[_T, str], finished: set[_T]
+    ) -> None:
         """Change the rights of each, then close the connections of all that were changed.
 
-        One list of all connections, which is long, serves them all. Where it fails, none counts
-        as done.
+        One list of all connections, which is long, serves them all: where it fails, none is
+        finished. done: what change() changed, and its user. finished: gets them once closed.
         """
 
         def close() -> None:
-            try:
-                management.close_users(self._fleet, done.values())
-            except HostError:
-                done.clear()
-                raise
+            management.close_users(self._fleet, done.values())
+            finished.update(done)
 
         management.each((lambda: management.each(due, change), close), lambda part: part())
 
