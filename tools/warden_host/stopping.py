@@ -16,7 +16,8 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Coroutine, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
@@ -157,6 +158,35 @@ def on_signals(hard_at: int = 2) -> Iterator[Stop]:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def call(function: Callable[[], object], stop: Stop) -> bool:
+    """Call a function that waits for something else; return False where a stop came first.
+
+    function: runs on a thread of its own, which a stop leaves behind: it ends with the process.
+    Raises: what the function raises.
+    """
+    failed: list[BaseException] = []
+    reader, writer = os.pipe()
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 (raised again below)
+            failed.append(error)
+        finally:
+            os.close(writer)  # readable from here on
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        if stop.fileno() in readable([reader, stop.fileno()], None):
+            stop.requested = True
+            return False
+    finally:
+        os.close(reader)
+    if failed:
+        raise failed[0]
+    return True
 
 
 def run_async(main: Coroutine[Any, Any, None], stop: Stop) -> None:

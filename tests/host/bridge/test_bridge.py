@@ -299,6 +299,25 @@ def test_a_broker_that_answers_no_goodbye_holds_nothing_up(tmp_path, monkeypatch
     answer.set()
 
 
+def test_a_stop_ends_the_wait_for_a_broker_that_does_not_answer(tmp_path, stop):
+    """Its port takes the connection, and its TLS handshake never comes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mqtts://127.0.0.1:{silent.getsockname()[1]}"
+        later = threading.Timer(0.05, stop.request)
+        later.start()
+        outlet = MqttOutlet(Bridge(tmp_path / "x", print, stop), MqttSettings(url), None)
+        later.join()
+        outlet.close()
+    assert outlet._client.loop_stop() == mqtt.MQTT_ERR_INVAL  # paho runs no thread
+
+
+def test_a_broker_that_can_not_be_reached(tmp_path, stop):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"mqtt://127.0.0.1:{gone.getsockname()[1]}"
+    with refused("unreachable"):
+        MqttOutlet(Bridge(tmp_path / "x", print, stop), MqttSettings(url), None)
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://h", "mqtt://", "mqtt://h:port", "mqtt://h/x", "mqtt://user:secret@h", "h:1883", ""],

@@ -294,6 +294,25 @@ def test_a_stop_ends_a_read_that_waits(stop):
         later.join()
 
 
+def test_a_call_that_ends(stop):
+    seen = []
+    assert stopping.call(lambda: seen.append("called"), stop)
+    assert seen == ["called"]
+    with pytest.raises(ZeroDivisionError):
+        stopping.call(lambda: 1 / 0, stop)
+    assert not stop.requested
+
+
+def test_a_stop_leaves_a_call_behind(stop):
+    never = threading.Event()
+    later = threading.Timer(0.05, stop.request)
+    later.start()
+    assert not stopping.call(lambda: never.wait(PATIENCE_S), stop)
+    assert not never.is_set() and stop.requested
+    later.join()
+    never.set()
+
+
 def test_a_stop_cancels_a_coroutine_once(stop):
     seen = []
 

@@ -28,7 +28,7 @@ class Outlet(Protocol):
 class Bridge:
     """Follow `serve` until a stop. say: called with a line for people.
 
-    view and guard: for outlets that read the view on other threads.
+    view and guard: for outlets that read the view on other threads. stop: for those that wait.
     """
 
     def __init__(self, socket: Path, say: Callable[[str], None], stop: Stop) -> None:
@@ -37,7 +37,7 @@ class Bridge:
         self.outlets: list[Outlet] = []
         self._socket = socket
         self._say = say
-        self._stop = stop
+        self.stop = stop
         self._refresher = threading.Thread(target=self._refresh, daemon=True)
 
     def run(self) -> None:
@@ -46,12 +46,12 @@ class Bridge:
         try:
             self._run()
         finally:
-            self._stop.request()
+            self.stop.request()
             self._refresher.join(_LAST_S)
 
     def _run(self) -> None:
         lost = 0
-        while not self._stop.requested:
+        while not self.stop.requested:
             try:
                 self._follow()
                 lost = 0
@@ -60,18 +60,18 @@ class Bridge:
                 why = str(error)
                 if error.code in ("operator-unknown", "role-missing"):
                     raise
-            if self._stop.requested:
+            if self.stop.requested:
                 return
             with self.guard:
                 was, names = self.view.connected, self.view.disconnect()
                 self._changed(names)
             if was or lost == 0:
                 self._say(f"{why}; trying again")
-            self._stop.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
+            self.stop.wait(_PAUSES_S[min(lost, len(_PAUSES_S) - 1)])
             lost += 1
 
     def _follow(self) -> None:
-        for event in control_client.stream(self._socket, {"op": "watch"}, stop=self._stop):
+        for event in control_client.stream(self._socket, {"op": "watch"}, stop=self.stop):
             if not self.view.connected:  # the first line: nothing is missed from here on
                 with self.guard:
                     self.view.connected = True
@@ -86,19 +86,19 @@ class Bridge:
     def _load(self) -> None:
         with self.guard:
             left = set(self.view.devices)  # not those that an event names meanwhile
-        for page in control_client.stream(self._socket, {"op": "devices"}, 60.0, self._stop):
+        for page in control_client.stream(self._socket, {"op": "devices"}, 60.0, self.stop):
             rows = page.get("devices")
             if isinstance(rows, list):
                 left -= {str(row[0]) for row in rows}
                 with self.guard:
                     self._changed(self.view.update_list(rows))
-        if self._stop.requested:
+        if self.stop.requested:
             return  # the list was not read to its end
         with self.guard:
             self._changed(self.view.remove(left))
 
     def _refresh(self) -> None:
-        while not self._stop.wait(_REFRESH_S):
+        while not self.stop.wait(_REFRESH_S):
             if self.view.connected:
                 try:
                     self._load()

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from warden_host import control_client, jsontext, names
+from warden_host import control_client, jsontext, names, stopping
 from warden_host.bridge import discovery
 from warden_host.bridge.bridge import Bridge
 from warden_host.errors import HostError
@@ -111,6 +111,7 @@ class MqttOutlet:
     ) -> None:
         """commands: makes the taker of commands, given its reply; None to take none.
 
+        A stop ends its wait for the broker: nothing is published then.
         Raises: bad-argument, unreachable.
         """
         if not _PREFIX.match(settings.prefix):
@@ -138,9 +139,11 @@ class MqttOutlet:
         client.will_set(f"{settings.prefix}/availability", "offline", 1, retain=True)
         self._client = client
         try:
-            client.connect(host, port)
+            connected = stopping.call(lambda: client.connect(host, port), bridge.stop)
         except (OSError, ValueError) as error:
             raise HostError("unreachable", f"{settings.url}: {type(error).__name__}") from None
+        if not connected:
+            return
         client.loop_start()
         threading.Thread(target=self._run, name="warden-mqtt", daemon=True).start()
 
