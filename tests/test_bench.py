@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -125,3 +127,26 @@ def test_a_row_is_judged_by_its_bound():
         "ok": None,
     }
     assert row("x", 4000, "B", most=4096)["target"] == "≤ 4,096"
+
+
+def ended(*argv, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end; the test fails on its error."""
+    done = subprocess.run(
+        argv, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_every_benchmark_loads(repo):
+    """What one imports of another or of the host was not renamed meanwhile."""
+    names = ", ".join(sorted(path.stem for path in HERE.glob("bench_*.py")))
+    path = os.pathsep.join(str(repo / name) for name in ("tests/bench", "examples", "tools"))
+    ended(sys.executable, "-c", f"import {names}", PYTHONPATH=path)
+
+
+@pytest.mark.parametrize("source", ["authority", "hotp"])
+def test_the_gates_stand_ins_have_what_it_asks_for(source, micropython, repo):
+    argv = [repo / "tests/bench/gate_device.py", repo / "lib", repo, source]
+    found = json.loads(ended(micropython, "-X", "heapsize=4m", *argv).stdout.splitlines()[-1])
+    assert set(found) == {"code", "whole", "polled", "quiet", "period"}

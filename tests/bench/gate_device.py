@@ -40,6 +40,7 @@ class Machine:
 
 class Policy:
     max_message = 2048
+    incidents = None
 
 
 class Agent:
