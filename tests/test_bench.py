@@ -12,7 +12,8 @@ import pytest
 HERE = Path(__file__).resolve().parent / "bench"
 sys.path.insert(0, str(HERE))
 
-from measure_kit import figure, row  # noqa: E402  (the path must be set first)
+import measure_kit  # noqa: E402  (the path must be set first)
+from measure_kit import figure, row  # noqa: E402
 
 # By its path: other folders of tests have a run.py too.
 _SPEC = importlib.util.spec_from_file_location("bench_run", HERE / "run.py")
@@ -150,3 +151,24 @@ def test_the_gates_stand_ins_have_what_it_asks_for(source, micropython, repo):
     argv = [repo / "tests/bench/gate_device.py", repo / "lib", repo, source]
     found = json.loads(ended(micropython, "-X", "heapsize=4m", *argv).stdout.splitlines()[-1])
     assert set(found) == {"code", "whole", "polled", "quiet", "period"}
+
+
+def test_rows_of_the_chip_say_when_of_what_and_which_are_missing(tmp_path):
+    """Those of an earlier form of a test say their file's day alone."""
+    spec = importlib.util.spec_from_file_location("bench_pico", HERE / "bench_pico.py")
+    pico = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pico)
+    tls = {"name": "Pico W: plain: TLS", "value": 1220.0, "unit": "ms", "target": "", "ok": True}
+    measured = "2026-11-30, commit 0123abc, RPI_PICO_W.uf2"
+    (tmp_path / "a.json").write_text(json.dumps([tls | {"measured": measured}]))
+    (tmp_path / "b.json").write_text(json.dumps([tls | {"name": "Pico W: other"}]))
+    head, first, old, other, *missing = pico.rows(tmp_path)
+    assert head["peer"] == f"measured {measured}"
+    assert first == tls | {"peer": "commit 5ca6c9c: 3,900 ms"}
+    assert old["peer"].endswith(", commit not recorded")
+    assert other["name"] == "Pico W: other"
+    assert {row["value"] for row in missing} == {"not measured"}
+    assert "Pico W: welcome, keys, ready" in [row["name"] for row in missing]
+    assert "Pico W: plain: TLS" not in [row["name"] for row in missing]
+    with pytest.raises(measure_kit.LeftOut, match="has measured nothing here"):
+        list(pico.rows(tmp_path / "none"))

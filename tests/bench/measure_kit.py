@@ -1,6 +1,7 @@
 """Make rows of the benchmarks' table, and run the processes that several of them measure."""
 
 import contextlib
+import datetime
 import json
 import queue
 import subprocess
@@ -13,6 +14,7 @@ from warden_host import names
 from warden_host.fleet import device_tree, pki
 from warden_host.fleet.fleet import Fleet
 
+REPO = Path(__file__).resolve().parents[2]
 _WAIT_S = 30.0
 
 # An application that only keeps its agent running.
@@ -69,6 +71,14 @@ def row(
         "peer": peer,
         "ok": ok,
     }
+
+
+def state() -> str:
+    """Return when this was measured, and of which commit."""
+    command = ["git", "-C", str(REPO), "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    day = datetime.datetime.now(tz=datetime.UTC).date()
+    return f"{day}, commit {done.stdout.strip() or 'unknown'}"
 
 
 class Process:

@@ -18,15 +18,13 @@ machine would fail a good change; `--strict` makes it one. A benchmark that can'
 """
 
 import argparse
-import datetime
 import importlib.util
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from measure_kit import LeftOut, figure
+from measure_kit import LeftOut, figure, state
 from rich.console import Console
 from rich.table import Table
 
@@ -102,14 +100,6 @@ def verdict(rows: list[Row]) -> str:
     missed = [str(row["name"]) for row in judged if not row["ok"]]
     text = f"{len(judged) - len(missed)} of {len(judged)} targets are met"
     return text + (": all but " + "; ".join(missed) if missed else "")
-
-
-def state() -> str:
-    """Return when this was measured, and of which commit."""
-    command = ["git", "-C", str(REPO), "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    day = datetime.datetime.now(tz=datetime.UTC).date()
-    return f"{day}, commit {done.stdout.strip() or 'unknown'}"
 
 
 def main(arguments: list[str], folder: Path = HERE, build: Path = BUILD) -> int:

@@ -20,8 +20,9 @@ from warden_host.devices import bundle, provision
 from warden_host.fleet import device_tree
 from warden_host.store.store import Store
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-from warden_build.compiled import compile_device  # noqa: E402  (the path must be set first)
+sys.path += [str(Path(__file__).parents[2] / "tools"), str(Path(__file__).parents[1] / "bench")]
+from measure_kit import state  # noqa: E402  (the path must be set first)
+from warden_build.compiled import compile_device  # noqa: E402
 
 HERE = Path(__file__).parent
 ARCHITECTURE = "armv6m"
@@ -331,12 +332,16 @@ class Row:
         return None if self.least is None else self.value >= self.least
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Print figures, and write them down as rows of `make bench`."""
+def write_rows(path: Path, rows: list[Row], variable: str = "FIRMWARE") -> None:
+    """Print figures, and write them down as rows of `make bench`.
+
+    variable: of the environment, that names the firmware which was measured.
+    """
     found = []
+    measured = f"{state()}, {Path(os.environ[variable]).name}"
     for row in rows:
         print(f"{row.name:42} {row.value:10,.1f} {row.unit:6} {row.target:10} {_WORDS[row.ok]}")
         fields = {"name": f"Pico W: {row.name}", "value": row.value, "unit": row.unit}
-        found.append(fields | {"target": row.target, "ok": row.ok})
+        found.append(fields | {"target": row.target, "ok": row.ok, "measured": measured})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -21,8 +21,9 @@ PANEL = """
 KEYPAD = ("matrix", (6, 7, 8, 9), (10, 11, 12), b"123456789*0#")
 DISPLAY = ("hd44780", 0, 5, 4, 0x27)
 """
-# Bytes of the C stack, which has 8,192: the task of the gate imports the display's driver.
-STACK = 7000
+# Bytes of the C stack, which has 8,192: wanted, and the most. The task of the gate imports the
+# display's driver.
+STACK, STACK_MOST = 5500, 7000
 
 
 @pytest.fixture
@@ -68,4 +69,4 @@ def test_a_code_at_the_keypad(world: World, pico: Pico, repo: Path) -> None:
             Row("opened gate: C stack", peak, "bytes", most=STACK),
         ],
     )
-    assert peak <= STACK
+    assert peak <= STACK_MOST
