@@ -163,8 +163,9 @@ def _rows(figures: dict[str, _Figures]) -> Iterator[dict[str, object]]:
     others = figures.items()
     seconds = {name: peer[0][0] for name, peer in others}
     yield _beside("connection to first message", "ms", first, seconds, 0.9, 1000)
-    size = {name: float(peer[0][1] + peer[0][2]) for name, peer in others}
-    yield _beside("bytes, connection to first message", "B", float(up + down), size, 1.5)
+    for way, ours, at in (("up", up, 1), ("down", down, 2)):
+        size = {name: float(peer[0][at]) for name, peer in others}
+        yield _beside(f"bytes {way}, connection to first message", "B", float(ours), size, 1.5)
     for share in (0.5, 0.99):
         trips = {name: wire.percentile(peer[1], share) for name, peer in others}
         name = f"command round trip, p{share * 100:g}"

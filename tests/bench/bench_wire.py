@@ -39,6 +39,7 @@ NEAR, FAR = "near00", "far000"  # connected to the broker itself, and through a 
 # Through the meter too, and with one receiver of its messages, as a plain client has: the
 # authority alone. Its topics are as long as those of the others.
 LONE, LONE_TYPE = "lone00", "solos"
+_KEEPALIVE_S = 20  # of that one
 _WAIT_S = 60.0
 _COMMANDS = 200
 _CONNECTS = 7
@@ -140,8 +141,12 @@ class World:
                 source = folder / f"{device}.py"
                 sleep_ms = _BUSY_MS if device == FAR else _QUIET_MS
                 source.write_text(_APP.replace("SLEEP_MS", str(sleep_ms)))
-                type_ = LONE_TYPE if device == LONE else TYPE
-                provision(self.fleet, store, Order(device, type_, app_source=source))
+                type_, limits = TYPE, {}
+                if device == LONE:
+                    type_, limits = LONE_TYPE, {"keepalive_s": _KEEPALIVE_S}
+                provision(
+                    self.fleet, store, Order(device, type_, app_source=source, limits=limits)
+                )
         self.fleet.settings = plain
         with registry.opened(self.fleet) as accounts:
             accounts.put(device_account(TYPE, BARE, self.password))
@@ -235,7 +240,8 @@ def rows() -> Iterator[dict[str, object]]:
             sealed = round_trips(world, authority)
             first, up, down = first_messages(world)
             both, both_up, both_down = first_messages(world, FAR, (AUTHORITY, APP))
-            noticed = half_open(world)
+            noticed = half_open(world, FAR, APP)
+            quiet = half_open(world, LONE, AUTHORITY)
             killed = kills(world, broker)
             away = outage(world, broker)
     for share in (0.5, 0.99):
@@ -257,6 +263,8 @@ def rows() -> Iterator[dict[str, object]]:
     yield row(name, 1000 * both, "ms")
     yield row(f"bytes up and down, {name}", both_up + both_down, "bytes")
     yield row("half-open line noticed while sending", noticed, "s", most=8)
+    name = f"half-open line noticed, nothing sent, keepalive {_KEEPALIVE_S} s"
+    yield row(name, quiet, "s", most=_KEEPALIVE_S)
     yield row("broker killed and back at once, median", statistics.median(killed), "s", most=1.2)
     yield row("broker away 10 s, back after, median", statistics.median(away), "s", most=2)
     yield row(f"broker away 10 s, back after, worst of {len(away)}", max(away), "s", most=6)
@@ -313,11 +321,14 @@ def _medians(found: list[tuple[float, int, int]]) -> tuple[float, int, int]:
     return statistics.median(times), int(statistics.median(ups)), int(statistics.median(downs))
 
 
-def half_open(world: World) -> float:
-    """Seconds from the moment at which nothing is forwarded until the device gives the link up."""
+def half_open(world: World, device: str, app: str) -> float:
+    """Seconds from the moment at which nothing is forwarded until the device gives the link up.
+
+    app: the one whose session is waited for first.
+    """
     world.drain()
-    with world.run(FAR) as process:
-        world.sessions([FAR])
+    with world.run(device) as process:
+        world.sessions([device], app)
         time.sleep(2)
         world.meter.flows.clear()
         began = time.monotonic()

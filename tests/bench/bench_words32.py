@@ -49,14 +49,18 @@ def rows() -> Iterator[dict[str, object]]:
         world = agent.World(folder)
         with Broker(world.fleet), Authority(world.fleet, world.news.put) as authority:
             heap = agent.smallest_heap(world, authority, _ARCHITECTURE)
+            live = agent.live_heap(world, authority)
         device = update.Heap(stack, _ARCHITECTURE)
         idle = device.smallest(0, _LEAST_KB, _MOST_KB)
         small = device.smallest(update.SMALL, idle - 1, idle + _SPAN_KB)
+        yield from device.phase_rows(update.SMALL, "KB, 32-bit")
     unit = "KB of 32-bit heap"
     yield row("32 bits: whole agent connected, TLS not counted", heap, unit, most=100)
+    yield row("32 bits: heap in use with both sessions up, TLS not counted", live / 1024, unit)
     yield row("32 bits: idle agent with slots, TLS not counted", idle, unit)
-    name = f"32 bits: heap to install {update.SMALL // 1024} KB, over the idle agent's"
-    yield row(name, small - idle, "KB", most=10)
+    name = f"32 bits: heap to install {update.SMALL // 1024} KB"
+    yield row(f"{name}, TLS not counted", small, unit)
+    yield row(f"{name}, over the idle agent's", small - idle, "KB", most=10)
 
 
 @contextlib.contextmanager
