@@ -1,6 +1,7 @@
 """`warden provision` for boards on the command line: options, questions, refusals and --json."""
 
 import json
+import re
 
 import cbor2
 import pytest
@@ -13,6 +14,8 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
 
 SSID, PASSWORD = "the house", "only for the house"
+BOARD_OPTIONS = (["--offline"], ["--yes"], ["--patience", "2"])
+BATCH_OPTIONS = (["--labels", "labels.pdf"], ["--wait", "0"], ["--resume"], ["--at-once", "2"])
 
 
 @pytest.fixture
@@ -74,10 +77,17 @@ def test_nothing_is_touched_without_serve(folder, model, capsys):
         ["D1", "--sim", "--port", "auto", "--board", "UNIX"],
         ["D1", "--port", "auto"],
         ["D1", "--bundle", "file"],
+        ["D1", "--sim", "--bundle", "file", "--board", "UNIX"],
+        ["--batch", "list.csv", "--bundle", "file"],
+        *(["D1", "--sim", *option] for option in BOARD_OPTIONS + BATCH_OPTIONS),
+        *(["D1", "--board", "UNIX", "--port", "p", "--offline", *one] for one in BATCH_OPTIONS),
     ],
 )
-def test_wrong_usage(folder, arguments):
-    assert main.run(["provision", *arguments]) == 2
+def test_wrong_usage(folder, arguments, capsys):
+    """An option without effect, too: it was meant for another way onto the device."""
+    assert main.run(["provision", *arguments, "--json"]) == 2
+    assert said(capsys)["error"]["code"] == "bad-argument"
+    assert known(folder) is None
 
 
 def test_a_port_is_asked_for(folder, monkeypatch, capsys):
@@ -115,6 +125,14 @@ def test_a_board_with_wifi_needs_a_broker_elsewhere(folder, tmp_path, capsys):
     assert not file.exists()
     reachable(folder, capsys)
     fails(capsys, "port-unknown", *call)
+
+
+def test_each_example_of_the_help_names_the_networks_that_its_board_needs():
+    text = main.command("provision").help.replace("\\\n", " ")
+    examples = re.findall(r"warden provision .*--board (\S+)(.*)", text)
+    assert len(examples) >= 4
+    for board, rest in examples:
+        assert ("--wifi " in rest) == board_file.load(board).joins_wifi, rest
 
 
 def bundle_call(folder, tmp_path, *more):

@@ -114,7 +114,7 @@ def provision_command(
 
     \b
     On a board with MicroPython, while `warden serve` runs:
-      warden provision porch --type lock --board RPI_PICO_W --port auto
+      warden provision porch --type lock --board RPI_PICO_W --port auto --wifi home
       warden provision porch --type lock --board RPI_PICO_W --port /dev/ttyACM0 \\
         --wifi home --wifi-password-file wifi.txt --source app/
       warden provision porch --type lock --board RPI_PICO_W --port auto \\
@@ -135,13 +135,17 @@ def provision_command(
         port = port or "auto"
     if [sim, port is not None, bundle_file is not None].count(True) != 1:
         raise click.UsageError("name one of --port, --sim and --bundle")
+    _check_use({"--labels": label_file, "--wait": wait_s}, "--batch", listed is not None)
+    patience = more.pop("patience")
+    on_boards = {"--offline": offline, "--yes": yes, "--patience": patience != 1}
+    _check_use(on_boards, "--port or --batch", port is not None)
     if board is None and not sim and listed is None:
         raise click.UsageError("name the board: --board, a folder of boards/")
     name = board or ("UNIX" if sim else "")
     if own_file is not None and not name:
         raise click.UsageError("--board-file goes with --board: the board that it is for")
     fleet = state.fleet()
-    secret_file, patience = more["client_secret_file"], more.pop("patience")
+    secret_file = more["client_secret_file"]
     certificate = certificate_options.order(fleet, more)
     terms = token.pop_terms(more, more.pop("token_user"))
     limits = {key: value for key in policy.LIMITS if (value := more.pop(key)) is not None}
@@ -228,6 +232,16 @@ def provision_command(
         notes[-1:] = [f"{bundle_file} holds its secrets: give it to the board, and delete it"]
     _show(made, name, [*otp_options.notes(made.device, order.otp), *notes], as_json)
     return 0
+
+
+def _check_use(options: dict[str, Any], goes_with: str, used: bool) -> None:
+    """Raise a usage error for options that would have no effect.
+
+    options: name → value, None or False where it is not given. used: whether what they go with is
+    """
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if given and not used:
+        raise click.UsageError(f"{' and '.join(given)} would have no effect without {goes_with}")
 
 
 def _own_board(fleet: Fleet, board: str, file: Path | None, slots: bool) -> BoardFile | None:
