@@ -290,6 +290,23 @@ def test_a_list_that_is_not_there(folder, capsys):
     fails(capsys, "bad-list", *LINE[:-2], "--batch", "nowhere.csv")
 
 
+def test_labels_that_could_not_be_written_at_the_end(folder, line, tmp_path, capsys):
+    """They are refused before a board is touched."""
+    before = [model.received for model in line]
+    path = listed(folder, "device\n" + "".join(f"D{number}\n" for number in range(201)))
+    (tmp_path / "folder.pdf").mkdir()
+    for name, text in (
+        ("labels.svg", ".pdf or .png"),
+        ("labels.png", "at most 200"),
+        ("none/labels.pdf", "none/labels.pdf"),
+        ("folder.pdf", "folder.pdf"),
+    ):
+        assert main.run([*LINE, path, "--labels", str(tmp_path / name)]) == exit_codes.USAGE
+        error = said(capsys)["error"]
+        assert error["code"] == "bad-argument" and text in error["text"]
+    assert [model.received for model in line] == before
+
+
 def test_a_device_of_this_fleet_is_not_replaced(folder, line, capsys):
     assert main.run(["provision", "D1", "--sim"]) == 0
     capsys.readouterr()

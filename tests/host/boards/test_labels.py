@@ -63,6 +63,21 @@ def test_the_modules_are_those_of_the_code():
                 assert (code.getpixel((int(at[0]), int(at[1]))) == 0) == bool(dark)
 
 
+def test_the_picture_has_each_text():
+    """Beside the code, each in its line; a line without text stays empty."""
+
+    def dots(label, line):
+        top, bottom = ((9, 15), (15, 20), (21, 25))[line]  # mm
+        picture = Image.open(io.BytesIO(sheet([label], ".png"))).convert("L")
+        area = (31 * DOTS, top * DOTS, 70 * DOTS, bottom * DOTS)
+        return picture.crop(area).histogram()[0]
+
+    whole = Label("lock", "front-door", "RPI_PICO_W")
+    for line, name in enumerate(("device", "type", "note")):
+        assert dots(whole, line) > 100
+        assert dots(whole._replace(**{name: ""}), line) == 0
+
+
 @pytest.mark.parametrize("suffix", [".pdf", ".png"])
 def test_text_stays_text(suffix):
     assert sheet([Label("a", "b", "(c) \\ \u00e9\u4e00")], suffix)

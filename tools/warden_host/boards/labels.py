@@ -32,15 +32,19 @@ class Label(NamedTuple):
         return f"{self.type}/{self.device}"
 
 
-def check_kind(suffix: str) -> None:
-    """Raise bad-argument for the suffix of a file that is neither PDF nor PNG."""
+def check_kind(suffix: str, count: int = 0) -> None:
+    """Raise bad-argument for a file that is neither PDF nor PNG, or takes fewer labels."""
     if suffix.lower() not in KINDS:
         raise HostError("bad-argument", f"labels are written as {' or '.join(KINDS)}")
+    if suffix.lower() == ".png" and count > _MOST_PICTURE:
+        raise HostError(
+            "bad-argument", f"a picture has at most {_MOST_PICTURE} labels", "write a .pdf"
+        )
 
 
 def sheet(labels: Sequence[Label], suffix: str) -> bytes:
     """Return the file of the labels. suffix: one of KINDS. Raises bad-argument."""
-    check_kind(suffix)
+    check_kind(suffix, len(labels))
     return _picture(labels) if suffix.lower() == ".png" else _pdf(labels)
 
 
@@ -67,10 +71,6 @@ def _pdf(labels: Sequence[Label]) -> bytes:
 def _picture(labels: Sequence[Label]) -> bytes:
     from PIL import Image, ImageDraw, ImageFont
 
-    if len(labels) > _MOST_PICTURE:
-        raise HostError(
-            "bad-argument", f"a picture has at most {_MOST_PICTURE} labels", "write a .pdf"
-        )
     made = Image.new("1", (_WIDTH * _DOTS, _HEIGHT * _DOTS * len(labels)), 1)
     draw = ImageDraw.Draw(made)
     for number, label in enumerate(labels):

@@ -20,6 +20,7 @@ from warden_host.cli import board as on_board
 from warden_host.cli import many, runner, screen
 from warden_host.cli.targets import Rules
 from warden_host.devices.provision import Order
+from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
 
@@ -157,6 +158,13 @@ class _Place:
         )
 
 
+def _check_labels(path: Path, count: int) -> None:
+    """Raise bad-argument where so many labels can't be written when the boards are done."""
+    labels.check_kind(path.suffix, count)
+    if path.is_dir() or not path.parent.is_dir():
+        raise HostError("bad-argument", f"no file can be written at {path}")
+
+
 def run(
     fleet: Fleet,
     template: Order,
@@ -175,11 +183,11 @@ def run(
     wait_s: seconds to wait for another board. None: an hour at a terminal, else not at all
     check(): raises what keeps a board from connecting. complete: as on_board.take_steps() has it
     """
-    if label_file is not None:
-        labels.check_kind(label_file.suffix)
     rules.plan()  # raises bad-argument
     with Store(fleet.database) as store:
         entries = batch.read(listed, template, gate, fleet, store)
+    if label_file is not None:
+        _check_labels(label_file, len(entries))
     check()
     if not all(entry.done for entry in entries):
         networks = complete(replace(template, board="")).networks  # pins are read already
