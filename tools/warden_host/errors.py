@@ -122,7 +122,7 @@ _HINTS = {
     "passphrase-missing": "give it by prompt or --passphrase-file",
     "passphrase-wrong": "give the right one, by prompt or --passphrase-file",
     "rate-limited": "wait, and ask less often",
-    "port-unknown": "name the board's port: `warden provision … --port /dev/ttyACM0`",
+    "port-unknown": "plug the board in, and name its port: --port /dev/ttyACM0",
     "provision-failed": "give the same command again once the cause is gone",
     "incident-gap": "look whether fleet.db came out of a backup, and why the device was away",
     "incident-tampered": "look at the device: what it reported before is not what it has now",

@@ -9,7 +9,7 @@ import pytest
 from cli_kit import fails, said
 from port_model import BoardModel, Listed
 from serial.tools import list_ports
-from warden_host.boards import batch, ports
+from warden_host.boards import batch
 from warden_host.boards.records import BoardRecord
 from warden_host.cli import exit_codes, main
 from warden_host.devices.provision import Order
@@ -326,66 +326,3 @@ def test_a_board_that_was_begun_goes_on_as_the_same_device(folder, tmp_path, cap
     BoardRecord("D0", "cc", "UNIX", live=False).save(fleet)
     BoardRecord("D2", "dd", "UNIX", live=False).save(fleet)
     assert batch.choose(entries, [], "bb", fleet) is None
-
-
-class Found:
-    """The boards that are found, each one done before the next is looked for."""
-
-    def __init__(self, wanted, wait_s, wait=lambda: None):
-        self.finder, self.port = batch.Finder(wanted, wait_s, wait), ""
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.finder.done(self.port)
-        self.port = self.finder.next()
-        if self.port is None:
-            raise StopIteration
-        return self.port
-
-
-def test_another_board_with_the_same_number(monkeypatch):
-    """Serial chips of one maker all say 0001; the port was away for a while between them."""
-    clock = [0.0]
-    monkeypatch.setattr(batch.time, "monotonic", lambda: clock[0])
-    present = [Listed("/dev/a", "0001")]
-    away = {"from": 99.0, "to": 99.0}
-
-    def pass_time(seconds):
-        clock[0] += seconds
-        gone = away["from"] <= clock[0] < away["to"]
-        present[:] = [] if gone else [Listed("/dev/a", "0001")]
-
-    monkeypatch.setattr(batch.time, "sleep", pass_time)
-    monkeypatch.setattr(list_ports, "comports", lambda: list(present))
-    found = Found(ports.AUTO, 20.0)
-    assert next(found) == "/dev/a"
-    clock[0] = 98.0  # that one took its time; it resets itself then
-    away.update({"from": 99.0, "to": 102.0})
-    assert list(found) == []
-    found = Found(ports.AUTO, 20.0)
-    assert next(found) == "/dev/a"
-    away.update({"from": clock[0] + 1, "to": clock[0] + 8})
-    assert next(found) == "/dev/a"
-
-
-def test_boards_are_found_once(monkeypatch):
-    """By their numbers: a board whose port comes back after its reset is the same one."""
-    present = [Listed("/dev/a", "1")]
-    monkeypatch.setattr(list_ports, "comports", lambda: list(present))
-    waits = []
-
-    def next_board():
-        waits.append(1)
-        if len(waits) == 1:
-            present[:] = []  # unplugged …
-        present.append(Listed("/dev/a", "2"))
-
-    found = Found(ports.AUTO, 5.0, next_board)
-    assert next(found) == "/dev/a"
-    assert next(found) == "/dev/a"
-    assert waits == [1]
-    present[:] = [Listed("/dev/b", "1"), Listed("/dev/c", ""), Listed("/dev/ttyS", "9")]
-    wanted = Found("/dev/c", 0.0, next_board)
-    assert list(wanted) == ["/dev/c"]

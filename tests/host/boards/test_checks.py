@@ -41,7 +41,8 @@ def test_each_processor_has_its_name():
         ({"modules": ("asyncio",)}, "no module cryptolib, hashlib, tls, vfs"),
         ({"heap": MIN_HEAP - 1}, "bytes of heap"),
         ({"mounted": "VfsFat"}, "the filesystem is Fat"),
-        ({"mounted": "", "folded": True}, "littlefs alone"),
+        ({"mounted": "", "folded": True}, "the filesystem is Fat"),
+        ({"mounted": "VfsLfs2", "folded": True}, "the filesystem is Fat"),
         ({"mounted": "VfsLfs1"}, "Lfs1"),
     ],
 )

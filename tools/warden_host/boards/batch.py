@@ -246,9 +246,7 @@ class Finder:
 
     def _look(self) -> str | None:
         """Return the first port with a board that is not seen yet."""
-        present = ports.usb_ports()
-        if self._wanted != ports.AUTO:
-            present = [port for port in present if port.device == self._wanted]
+        present = ports.present(self._wanted)
         now = self._looked = time.monotonic()
         there = set(present) | {port for port in self._seen if port.device in self._busy}
         self._seen |= {port: now for port in there if port in self._seen}

@@ -184,8 +184,8 @@ def check(facts: Facts, name: str) -> None:
             f"{facts.heap:,} bytes of heap are free, and Warden needs {MIN_HEAP:,}",
             "take a board with more memory",
         )
-    kind = facts.mounted or ("VfsFat" if facts.folded else "VfsLfs2")
-    if facts.folded or kind != "VfsLfs2":
+    kind = "VfsFat" if facts.folded else facts.mounted or "VfsLfs2"
+    if kind != "VfsLfs2":
         raise _unfit(
             f"the filesystem is {kind.removeprefix('Vfs')}: a power cut can destroy the vault "
             "there, so Warden takes littlefs alone",

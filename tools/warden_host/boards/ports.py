@@ -1,5 +1,6 @@
 """The serial ports of this machine, and which of them to use."""
 
+import os
 from dataclasses import dataclass
 
 from serial.tools import list_ports  # type: ignore[import-untyped]
@@ -31,6 +32,16 @@ def usb_ports() -> list[Port]:
         ),
         key=lambda port: port.device,
     )
+
+
+def present(name: str) -> list[Port]:
+    """Return the ports that are there now and are meant by this name: a path, a link, or AUTO."""
+    found = usb_ports()
+    if name == AUTO:
+        return found
+    path = os.path.realpath(name)
+    usb = [port for port in found if os.path.realpath(port.device) == path]
+    return usb or ([Port(name, "", "")] if os.path.exists(path) else [])
 
 
 def choose(name: str) -> str:
