@@ -96,6 +96,15 @@ def test_refused(arguments, code: str, tmp_path: Path, capsys, monkeypatch) -> N
     fails(capsys, code, *S3, *arguments)
 
 
+@pytest.mark.parametrize("data", [b"notes", b"n" * 288, b"n" * 513])
+def test_a_file_that_is_no_virtual_chip_stays_as_it_is(data: bytes, chip: str, capsys) -> None:
+    Path(chip).write_bytes(data)
+    fails(capsys, "bad-argument", *S3, "--practise", chip, "jtag", "--burn")
+    assert Path(chip).read_bytes() == data
+    fails(capsys, "bad-argument", *S3, "--practise", "/dev/null")
+    fails(capsys, "filesystem", *S3, "--practise", "no-folder/chip")
+
+
 @pytest.mark.parametrize("board", ["UNIX", "RPI_PICO_W"])
 def test_boards_without_such_fuses(board: str, chip: str, capsys) -> None:
     fails(capsys, "not-applicable", "harden", "--board", board, "--practise", chip)

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import io
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -54,7 +56,19 @@ class Fuses:
 
     @classmethod
     def in_file(cls, chip: str, path: Path) -> Self:
-        """Open espefuse's virtual chip, which a file keeps; a new file is an unburnt chip."""
+        """Open espefuse's virtual chip, which a file keeps; a new file is an unburnt chip.
+
+        Raises bad-argument for any other file: espefuse would write over it.
+        """
+        with path.open("ab") as file:  # nothing is written
+            status = os.fstat(file.fileno())
+        size = espefuse.get_esp(chip=chip, virt=True).REGS.EFUSE_MEM_SIZE
+        if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, size):
+            raise HostError(
+                "bad-argument",
+                f"{path} holds something else than a virtual chip of this kind",
+                "name a new file, or one that this command made for the same board",
+            )
         with guarded("fuses-failed"):
             return cls(
                 espefuse.init_commands(
