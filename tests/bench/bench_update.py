@@ -50,6 +50,7 @@ TYPE, DEVICE = "bench", "slots0"
 KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
 SMALL, LARGE = 100 * 1024, 4 * 1024 * 1024
 _MOST_KB = 10
+_UNIT = "KB of %d-bit heap"
 _LOW_KB, _HIGH_KB = 64, 192
 _SPAN_KB = 64  # above the idle agent's heap, for the search
 _PROCESSES, _ROUNDS = 5, 12
@@ -66,7 +67,7 @@ def rows() -> Iterator[dict[str, object]]:
     with contextlib.ExitStack() as stack:
         heap = Heap(stack)
         for size in (SMALL, LARGE):
-            yield from heap.phase_rows(size, "KB, 64-bit")
+            yield from heap.phase_rows(size, 64)
         idle, small, large = heap.sizes()
     yield row("idle agent with slots, TLS not counted", idle, "KB of 64-bit heap")
     for size, least in ((SMALL, small), (LARGE, large)):
@@ -146,10 +147,13 @@ class Heap:
                 raise RuntimeError("the large image is installed in no heap")
         return idle, small, large
 
-    def phase_rows(self, size: int, unit: str) -> Iterator[dict[str, object]]:
+    def phase_rows(self, size: int, words: int) -> Iterator[dict[str, object]]:
+        """Yield a row for each of phases(). words: their bits, which the rows' unit says."""
         for phase, value in self.phases(size).items():
             name = f"live heap of an update of {size // 1024:,} KB, {phase}"
-            yield row(name, value / 1024, unit)
+            yield row(
+                name if words == 64 else f"{words} bits: {name}", value / 1024, _UNIT % words
+            )
 
     def phases(self, size: int) -> dict[str, int]:
         """Phase → bytes that live after a collection, more than the vault's and the slots' before:

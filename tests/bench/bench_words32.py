@@ -53,7 +53,7 @@ def rows() -> Iterator[dict[str, object]]:
         device = update.Heap(stack, _ARCHITECTURE)
         idle = device.smallest(0, _LEAST_KB, _MOST_KB)
         small = device.smallest(update.SMALL, idle - 1, idle + _SPAN_KB)
-        yield from device.phase_rows(update.SMALL, "KB, 32-bit")
+        yield from device.phase_rows(update.SMALL, 32)
     unit = "KB of 32-bit heap"
     yield row("32 bits: whole agent connected, TLS not counted", heap, unit, most=100)
     yield row("32 bits: heap in use with both sessions up, TLS not counted", live / 1024, unit)
