@@ -114,7 +114,7 @@ def provision_command(
 
     \b
     On a board with MicroPython, while `warden serve` runs:
-      warden provision porch --type lock --board RPI_PICO_W --port auto --wifi home
+      warden provision porch --board RPI_PICO_W --port auto --wifi home
       warden provision porch --type lock --board RPI_PICO_W --port /dev/ttyACM0 \\
         --wifi home --wifi-password-file wifi.txt --source app/
       warden provision porch --type lock --board RPI_PICO_W --port auto \\
