@@ -96,7 +96,12 @@ def test_start_and_obey(world: World, pico: Pico, form: str, repo: Path) -> None
                 "bytes",
                 most=STACK,
             ),
-            Row(f"{form}: C stack, any input", deepest, "bytes", most=STACK_ANY),
+            Row(
+                f"{form}: C stack, forged and nested commands too",
+                deepest,
+                "bytes",
+                most=STACK_ANY,
+            ),
         ],
         variable,
     )
