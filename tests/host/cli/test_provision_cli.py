@@ -8,7 +8,10 @@ import pytest
 from cli_kit import fails, said
 from port_model import BoardModel
 from warden_host.boards.records import BoardRecord
+from warden_host.broker.mosquitto import registry
 from warden_host.cli import batch, main, secrets_input
+from warden_host.devices import gateways, provision
+from warden_host.errors import HostError
 from warden_host.fleet import board_file, device_tree
 from warden_host.fleet.fleet import Fleet
 from warden_host.store.store import Store
@@ -156,6 +159,33 @@ def test_the_bundle_as_a_file(folder, tmp_path, capsys):
     assert not (folder / "sim" / "D1").exists()
     fails(capsys, "bad-argument", *call[:-1], "--again")
     assert file.read_bytes() == data
+
+
+def test_no_bundle_is_left_whose_device_the_fleet_does_not_know(
+    folder, tmp_path, capsys, monkeypatch
+):
+    file = tmp_path / "bundle"
+    call = ["provision", "D1", "--board", "UNIX", "--bundle", str(file)]
+    with monkeypatch.context() as patched:  # another program's file, made after the first look
+        patched.setattr(provision, "check_order", lambda *_: file.write_text("theirs"))
+        assert main.run(call) == 2
+    assert file.read_text() == "theirs" and known(folder) is None
+    file.unlink()
+
+    def fail(*_):
+        raise HostError("broker-refused", "no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry._Stopped, "put", fail)
+        fails(capsys, "broker-refused", *call)
+    assert not file.exists() and known(folder) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(gateways, "follow", fail)  # once the fleet has the device
+        assert main.run(call) != 0
+    assert file.exists() and known(folder) is not None
+    before = file.read_bytes()
+    fails(capsys, "bad-argument", *call, "--again")
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

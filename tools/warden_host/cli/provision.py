@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from warden_client import secretfile
 
 from warden_host.broker import connection
-from warden_host.cli import certificate_options, otp_options, pin, screen, secrets_input, token
+from warden_host.cli import (
+    bundle_file,
+    certificate_options,
+    otp_options,
+    pin,
+    screen,
+    secrets_input,
+    token,
+)
 from warden_host.cli.common import State, json_option, notify_serve, pass_state
 from warden_host.cli.provision_options import (
     WIFI_FILE,
@@ -80,7 +87,7 @@ def provision_command(
     listed_servers: tuple[str, ...],
     own_file: Path | None,
     slots: bool,
-    bundle_file: Path | None,
+    file: Path | None,
     ssids: tuple[str, ...],
     password_files: tuple[str, ...],
     offline: bool,
@@ -133,7 +140,7 @@ def provision_command(
         raise click.UsageError("--wave, --max-failures, --at-once and --resume go with --batch")
     if listed is not None:
         port = port or "auto"
-    if [sim, port is not None, bundle_file is not None].count(True) != 1:
+    if [sim, port is not None, file is not None].count(True) != 1:
         raise click.UsageError("name one of --port, --sim and --bundle")
     _check_use({"--labels": label_file, "--wait": wait_s}, "--batch", listed is not None)
     patience = more.pop("patience")
@@ -214,22 +221,22 @@ def provision_command(
             complete,
         )
     with Store(fleet.database) as store:
-        if bundle_file is not None:
-            _check_new(bundle_file)
+        if file is not None:
+            bundle_file.check_new(file)
         provision.check_order(fleet, store, order)
         order = complete(order)
-        if bundle_file is None:
+        if file is None:
             made = provision.provision(fleet, store, order)
         else:
-            made = provision.provision_board(fleet, store, order, _writer(bundle_file))
+            made = bundle_file.make(fleet, store, order, file)
         unmatched = log_in.unmatched_terms(fleet, store)
         unlisted = store.exported() - store.listed_apps()
         exported = sorted(unlisted & {pair.appid for pair in made.pairs})
     notify_serve(fleet, made.device)
     stale = [f"the program of {one} needs its key: `warden app export {one}`" for one in exported]
     notes = [*unmatched, *stale, f"next: warden run {made.device}"]
-    if bundle_file is not None:
-        notes[-1:] = [f"{bundle_file} holds its secrets: give it to the board, and delete it"]
+    if file is not None:
+        notes[-1:] = [f"{file} holds its secrets: give it to the board, and delete it"]
     _show(made, name, [*otp_options.notes(made.device, order.otp), *notes], as_json)
     return 0
 
@@ -370,21 +377,3 @@ def _network(ssid: str, file: str | None) -> bundle.Network:
         return bundle.Network(ssid, password.decode())
     except UnicodeDecodeError:
         raise HostError("bad-argument", f"the password of {ssid} is no text") from None
-
-
-def _check_new(file: Path) -> None:
-    """Raise bad-argument for a file that is there, or whose folder is not."""
-    if file.exists():
-        raise HostError("bad-argument", f"{file} is there already", "name a new file")
-    if not file.parent.is_dir():
-        raise HostError("bad-argument", f"there is no folder {file.parent}")
-
-
-def _writer(file: Path) -> provision.Send:
-    """Return a function that writes the bundle to a new file."""
-
-    def write(data: bytes, pin: bytes) -> None:
-        _check_new(file)
-        secretfile.write(file, bundle.framed(data) + (bundle.framed(pin) if pin else b""))
-
-    return write

@@ -151,7 +151,7 @@ def board_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         _file_option(
             "--bundle",
-            "bundle_file",
+            "file",
             "Write the secrets to a new file (mode 600) for another way onto a board; delete it "
             "afterwards.",
         ),
