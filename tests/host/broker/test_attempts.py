@@ -135,6 +135,16 @@ def test_connections_that_ended_otherwise_are_none():
         read("Client ", "New client connected from x", "no stamp", new("name", 1), REFUSED) == []
     )
     assert list(AttemptReader().read([REFUSED])) == []
+    assert read(came("name", 1)) == []
+
+
+def test_a_refusal_is_taken_back_for_a_minute_only():
+    reader = AttemptReader()
+    lines = [new("10.0.0.7", 1), new("10.0.0.8", 2), REFUSED]
+    assert kinds(read(*lines, reader=reader)) == [(Kind.REFUSED, "10.0.0.8")]
+    read(new("10.0.0.9", 3), reader=reader, time="22:14:07")
+    found = read(came("10.0.0.8", 2), reader=reader, time="22:14:07")
+    assert kinds(found) == [(Kind.LOGGED_IN, "10.0.0.8")]
 
 
 def test_what_strangers_cause_is_bounded(monkeypatch):

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import time
+from types import SimpleNamespace
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -225,7 +226,9 @@ def test_a_second_broker_is_refused_and_the_file_left_alone(running):
         broker.Broker(running).start()
 
 
-def test_an_administrator_with_a_wrong_password(running):
+def test_an_administrator_with_a_wrong_password(running, monkeypatch):
+    closed, close = [], registry._Running.close
+    monkeypatch.setattr(registry._Running, "close", lambda self: closed.append(close(self)))
     path = running.keys / registry.ADMIN_PASSWORD
     right = secretfile.read(path)
     secretfile.write(path, b"wrong")
@@ -234,6 +237,29 @@ def test_an_administrator_with_a_wrong_password(running):
             pass
     finally:
         secretfile.write(path, right)
+    assert closed
+
+
+def test_an_order_that_the_plugin_refuses(running):
+    with registry.opened(running) as accounts:
+        for answer in (b"", b"[]", b'{"responses": [7]}', b'{"responses": 7}'):  # to nothing
+            accounts._on_message(None, None, SimpleNamespace(payload=answer))
+        with refused("broker-refused") as said:
+            accounts.set_password("d:relay:D9", "a secret")
+    assert "secret" not in str(said)
+
+
+def test_a_device_that_a_change_drops_is_reported(running, monkeypatch):
+    reports: list[dict] = []
+    monkeypatch.setattr(
+        registry.control_client, "call", lambda _, request, __: reports.append(request)
+    )
+    with registry.opened(running) as accounts:
+        accounts.set_password("a:lights", running.app_password("lights").decode())
+        accounts.set_password("d:relay:D2", PASSWORDS["D2"])
+        accounts.disable("d:relay:D2")
+        accounts.put(device_account("relay", "D2", PASSWORDS["D2"]))
+    assert reports == [{"op": "dropped", "client": "d:relay:D2"}] * 3
 
 
 # Starting and stopping
@@ -258,6 +284,28 @@ def test_a_plugin_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("WARDEN_DYNSEC", str(tmp_path / "none.so"))
     with refused("broker-failed"):
         broker.Broker(made).start()
+
+
+def test_no_plugin_on_this_machine(tmp_path, monkeypatch):
+    made = new_fleet(tmp_path)
+    monkeypatch.delenv("WARDEN_DYNSEC", raising=False)
+    monkeypatch.setattr(broker, "_PLUGIN", "none.so")
+    with refused("broker-missing"):
+        broker.Broker(made).start()
+
+
+def test_a_broker_that_does_not_listen_is_ended(tmp_path, monkeypatch):
+    made, program = new_fleet(tmp_path), tmp_path / "mosquitto"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(broker, "find_binary", lambda: str(program))
+    monkeypatch.setattr(broker, "version", lambda _: (2, 1))
+    monkeypatch.setattr(broker, "_START_S", 0.5)
+    child = broker.Broker(made)
+    with refused("broker-failed") as said:
+        child.start()
+    assert "does not listen" in str(said)
+    assert not broker.is_running(made)  # the child would hold the lock
 
 
 def test_a_server_key_that_others_can_read(tmp_path):
@@ -298,9 +346,23 @@ def test_a_broker_that_died_is_noticed(tmp_path):
         while child.alive() and time.monotonic() < end:
             time.sleep(0.05)
         assert not child.alive()
+        with refused("broker-failed"):
+            child.reload()
 
 
 # The log
+
+
+def test_a_log_without_a_child_is_closed(tmp_path):
+    """The broker's program could not be started."""
+    log = brokerlog.BrokerLog(tmp_path / "log", 100)
+    writer = os.dup(log.writer)
+    log.close()
+    with pytest.raises(BrokenPipeError):
+        os.write(writer, b"x")
+    os.close(writer)
+    with pytest.raises(ValueError, match="closed file"):
+        log._log.write(b"x")
 
 
 def test_strangers_grow_no_file_without_end(tmp_path, monkeypatch):
@@ -401,6 +463,11 @@ def test_where_it_listens(localhost, monkeypatch, host, listen, means, wanted):
     assert config.listening(settings) == wanted
     monkeypatch.setattr(config, "_is_ours", lambda _: False)  # IPv6 is switched off
     assert config.listening(settings) == [listen]
+
+
+def test_which_addresses_are_this_machines():
+    assert config._is_ours("127.0.0.1")
+    assert not config._is_ours("192.0.2.1")  # RFC 5737
 
 
 def test_localhost_is_served_on_both_its_addresses(tmp_path, localhost):

@@ -138,6 +138,7 @@ def test_the_registry_of_2_1_is_brought_to_2_0(made):
     for device in ("D1", "D2"):
         dynsec.put(made.broker, device_account("relay", device, OLD))
     save_as_2_1(made, ("d:relay:D2",), D1=encode(OLD), D2=encode(NEW))
+    dynsec.put(made.broker, device_account("relay", "D3", OLD))  # which has the form of 2.0
     own = registry.own_passwords(made)
     assert sorted(own) == ["a:authority", "warden-admin"]
     assert dynsec.convert_to_2_0(made.broker, own) == []

@@ -1,7 +1,9 @@
 """Client certificates at mosquitto itself: who is accepted, as whom, and what the list refuses."""
 
 import contextlib
+import socket
 import ssl
+import threading
 import time
 from datetime import timedelta
 
@@ -116,6 +118,37 @@ def test_only_certificates_of_the_fleet(stage):
         pki.load_certificate(stage.fleet.keys / "server.crt"),
         pki.load_key(stage.fleet.keys / "server.key"),
     )
+
+
+@pytest.mark.parametrize("who", ["nobody", "a stranger", "a silent one"])
+def test_a_check_that_no_broker_of_the_fleet_answers(tmp_path, monkeypatch, who):
+    """It says nothing of the certificate then."""
+    made, port = new_fleet(tmp_path), free_ports(1)[0]
+    with (made.root / "warden.toml").open("a") as file:
+        file.write(f'[connection]\nauth = "certificate"\ncertificate_port = {port}\n')
+    made = Fleet(made.root)
+    client_pki.create(made)
+    key = client_pki.new_key("ec")
+    one = client_pki.issue(client_pki.load_issuer(made), "d:relay:D1", key.public_key(), DAY)
+    with contextlib.ExitStack() as stack:
+        if who != "nobody":
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        if who == "a silent one":
+            monkeypatch.setattr(certificate_check, "_CONNECT_S", 0.1)
+        if who == "a stranger":
+            leaf = pki.new_ca().issue(("127.0.0.1", "localhost"))
+            (tmp_path / "crt").write_bytes(leaf.certificate_pem() + leaf.key_pem())
+            other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            other.load_cert_chain(tmp_path / "crt")
+            wrapped = stack.enter_context(other.wrap_socket(listener, server_side=True))
+            threading.Thread(target=shake_hands, args=(wrapped,), daemon=True).start()
+        with refused("unreachable"):
+            certificate_check.is_accepted(made, one, key)
+
+
+def shake_hands(listener: ssl.SSLSocket) -> None:
+    with contextlib.suppress(OSError):
+        listener.accept()
 
 
 def test_no_certificate_no_connection(stage):

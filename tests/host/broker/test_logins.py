@@ -93,6 +93,36 @@ def test_what_strangers_cause_is_bounded():
     assert len(one.addresses) == 3
 
 
+def test_clients_that_are_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr("warden_host.broker.mosquitto.logins._MOST_KNOWN", 3)
+    reader = LoginReader()
+    for port in range(10):
+        read(f"New client connected from 10.0.0.7:{port} as d:lock:D{port} (p2, c1).", reader)
+    assert list(reader._hosts) == ["d:lock:D7", "d:lock:D8", "d:lock:D9"]
+    assert reader._online == set(reader._hosts)
+
+
+def test_a_connection_of_minutes_ago_is_not_the_one_that_was_refused():
+    reader = LoginReader()
+    read("New connection from 10.0.0.7:1 on port 8883.", reader)
+    later = "2026-11-29T22:14:07: "
+    lines = [
+        "New connection from 10.0.0.8:2 on port 8883.",
+        "Client <unknown> disconnected, not authorised.",
+    ]
+    (one,) = reader.read(later + line for line in lines)
+    assert one.addresses == ("10.0.0.8",)
+
+
+def test_a_stamp_that_is_no_time():
+    assert [
+        one.time
+        for one in LoginReader().read(
+            ["2026-13-41T25:61:61: Client x disconnected, not authorised."]
+        )
+    ] == [0.0]
+
+
 @pytest.fixture
 def known(tmp_path):
     with Store(tmp_path / "fleet.db") as store:

@@ -98,3 +98,6 @@ def test_memory_is_bounded(places, monkeypatch):
     for number in range(10):
         log_in(places, "10.0.0.1", client=f"d:relay:D{number}")
     assert list(places._known) == ["d:relay:D7", "d:relay:D8", "d:relay:D9"]
+    for port in range(10):
+        places.read([f"{STAMP}New client connected from 10.0.0.1:{port} as {D1} (p2, c1, k60)."])
+    assert [port for _, port in places._peers] == [7, 8, 9]

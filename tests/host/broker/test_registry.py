@@ -1,5 +1,6 @@
 """Who may change the broker's accounts, and to whom the administrator's password is told."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -72,9 +73,8 @@ def test_another_program_on_the_port_gets_no_password(made, tmp_path, tls):
     password = secretfile.read(made.keys / registry.ADMIN_PASSWORD)
     listener = Listener(made.settings.broker.admin_port, stranger(tmp_path) if tls else None)
     try:
-        with filelock.try_lock(made.broker / "lock"):  # as if the broker ran
-            with refused("unreachable"), registry.opened(made):
-                pass
+        with as_if_running(made), refused("unreachable"), registry.opened(made):
+            pass
     finally:
         listener.close()
     # It was asked, for its certificate and for nothing else.
@@ -85,6 +85,33 @@ def test_another_program_on_the_port_gets_no_password(made, tmp_path, tls):
         assert set(listener.alerts) == {"TLSV1_ALERT_UNKNOWN_CA"}
     else:
         assert listener.heard.startswith(b"\x16\x03")  # a ClientHello
+
+
+@contextlib.contextmanager
+def as_if_running(made):
+    with filelock.try_lock(made.broker / "lock"):
+        yield
+
+
+def test_nothing_on_the_administrators_port(made):
+    with as_if_running(made), refused("unreachable") as said, registry.opened(made):
+        pass
+    assert "does not answer" in str(said)
+
+
+def test_an_administration_without_an_answer(made, monkeypatch):
+    monkeypatch.setattr(registry, "_ANSWER_S", 0.05)
+    closed, close = [], registry._Running.close
+    monkeypatch.setattr(registry._Running, "close", lambda self: closed.append(close(self)))
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(made.keys / "server.crt", made.keys / "server.key")
+    listener = Listener(made.settings.broker.admin_port, own)
+    try:
+        with as_if_running(made), refused("timed-out"), registry.opened(made):
+            pass
+    finally:
+        listener.close()
+    assert closed  # else paho would connect again for ever
 
 
 @pytest.fixture

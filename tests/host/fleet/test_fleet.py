@@ -208,6 +208,9 @@ def test_a_damaged_registry(made):
         "[]",
         "{}",
         good[:-5],
+        "[" * 100_000,
+        good.replace('"clients": [', '"clients": ["D1", '),
+        good.replace('"roles": [', '"roles": [null, '),
         good.replace('"subscribe": false', '"subscribe": true'),
     ):
         path.write_text(bad)

@@ -166,9 +166,8 @@ class AttemptReader:
             key = next(reversed(self._open), None) if sure else self._likeliest()
         if key is None:
             return  # the pipe lost its line
-        connection = self._remove(key)
-        if connection is None:
-            return
+        connection = self._open[key]
+        self._remove(key)
         if not sure:
             connection.client = client
             self._ascribed[key] = connection

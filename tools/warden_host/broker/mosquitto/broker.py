@@ -135,7 +135,7 @@ class Broker:
                 for listener, port in ports.items():
                     _check_port(address, port, _KEYS[listener])
             _check_port("127.0.0.1", settings.admin_port, "broker.admin_port")
-            self._spawn(binary)
+            self._spawn(binary, self._lock)
             self._wait_until_up(settings, ports)
         except BaseException:
             self.stop()
@@ -202,10 +202,8 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _spawn(self, binary: str) -> None:
-        folder, lock = self._fleet.broker, self._lock
-        if lock is None:
-            raise HostError("broker-failed", "no lock")
+    def _spawn(self, binary: str, lock: filelock.Lock) -> None:
+        folder = self._fleet.broker
         self._log = BrokerLog(folder / LOG, MAX_LOG, self._read_lines)
         self._child = subprocess.Popen(
             tie_to_us([binary, "-c", CONF]),

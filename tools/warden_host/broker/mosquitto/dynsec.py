@@ -202,9 +202,9 @@ def load(folder: Path) -> dict[str, Any]:
         document = json.loads(secretfile.read(folder / FILE, MAX_REGISTRY, "registry-damaged"))
         lists = (document["clients"], document["roles"])
         defaults = document["defaultACLAccess"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         lists, defaults = (None, None), None
-    if not all(isinstance(part, list) for part in lists):
+    if not all(_are_objects(part) for part in lists):
         raise HostError(
             "registry-damaged", f"broker/{FILE} can't be read", "restore it from a backup"
         )
@@ -216,6 +216,11 @@ def load(folder: Path) -> dict[str, Any]:
         )
     result: dict[str, Any] = document
     return result
+
+
+def _are_objects(part: Any) -> bool:
+    """Return whether a part of the document is a list of objects."""
+    return isinstance(part, list) and all(isinstance(entry, dict) for entry in part)
 
 
 def save(folder: Path, document: dict[str, Any]) -> None:
