@@ -7,8 +7,11 @@ verified and staged the image then.
 """
 
 import contextlib
+import json
 import os
 import queue
+import socket
+import ssl
 import statistics
 import threading
 import time
@@ -17,13 +20,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from demo import network as demo_network
-from measure_kit import IDLE_APP, Process, row
+from measure_kit import IDLE_APP, Process, figure, row
 from warden_build.compiled import compile_device
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import setup
 from warden_host.devices.provision import Order, device_argv, provision
 from warden_host.engine.events import FleetEvent
-from warden_host.fleet import device_tree
+from warden_host.fleet import device_tree, pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet, Settings
 from warden_host.names import AUTHORITY
 from warden_host.release import release, signing_key
@@ -37,6 +40,24 @@ KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
 _SIZE = 200 * 1024
 _ROUNDS = 5
 _WAIT_S = 60.0
+_HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+_FETCH = """\
+import hashlib, json, socket, sys, time, tls
+setting = json.loads(sys.stdin.readline())
+began = time.ticks_us()
+raw = socket.socket()
+raw.connect(socket.getaddrinfo("127.0.0.1", setting["port"])[0][-1])
+context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+context.verify_mode = tls.CERT_REQUIRED
+context.load_verify_locations(bytes.fromhex(setting["ca"]))
+stream = context.wrap_socket(raw, server_hostname="127.0.0.1")
+stream.write(b"GET / HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
+sha, piece, total = hashlib.sha256(), memoryview(bytearray(4096)), 0
+while total < setting["size"] and (count := stream.readinto(piece)):
+    sha.update(piece[:count])
+    total += count
+print("took" if total == setting["size"] else "short", time.ticks_diff(time.ticks_us(), began))
+"""
 
 
 class Board:
@@ -81,9 +102,10 @@ def rows() -> Iterator[dict[str, object]]:
             total, download = update(fleet, folder, handler, str(number))
             totals.append(total)
             downloads.append(download)
+        peer = f"HTTPS floor {figure(https_floor(fleet))} s"
     name = f"update of {_SIZE // 1024} KB"
     yield row(f"{name}, order to confirmed", statistics.median(totals), "s", most=4)
-    yield row(f"{name}, download alone", statistics.median(downloads), "s", most=0.8)
+    yield row(f"{name}, download alone", statistics.median(downloads), "s", most=0.8, peer=peer)
 
 
 def new_fleet(folder: Path) -> Fleet:
@@ -124,3 +146,28 @@ def update(
     while (line := caller.next_line(_WAIT_S)) is not None:
         reached.setdefault(line["state"] if "device" in line else "", time.monotonic())
     return reached["Accepted"] - began, reached["Testing"] - reached["Downloading"]
+
+
+def https_floor(fleet: Fleet) -> float:
+    """Return the median seconds of bare downloads by HTTPS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(fleet.keys / "server.crt", fleet.keys / "server.key")
+    data = _HEAD + os.urandom(_SIZE)
+
+    def serve() -> None:
+        for _ in range(_ROUNDS):
+            raw, _address = listener.accept()
+            with context.wrap_socket(raw, server_side=True) as stream:
+                stream.recv(4096)
+                stream.sendall(data)
+
+    ca = pki.load_ca(fleet.keys).der().hex()
+    found = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        setting = {"port": listener.getsockname()[1], "ca": ca, "size": len(data)}
+        for _ in range(_ROUNDS):
+            with Process([device_tree.micropython(), "-c", _FETCH]) as process:
+                process.write_line(json.dumps(setting))
+                found.append(int(process.wait_line("took")) / 1e6)
+    return statistics.median(found)
