@@ -138,6 +138,35 @@ def test_connections_that_ended_otherwise_are_none():
     assert read(came("name", 1)) == []
 
 
+@pytest.mark.parametrize(
+    "over",
+    [
+        ["mosquitto version 2.0.11 starting"],
+        [new("10.0.0.7", 1), came("10.0.0.7", 1)],  # the port once more: the log lost its end
+        ["Client 10.0.0.7 [10.0.0.7:1] disconnected: Protocol error."],
+    ],
+    ids=["a new start", "a log-in", "an end"],
+)
+def test_connections_that_are_over_make_no_refusal_unsure(over):
+    *_, one = read(new("10.0.0.7", 1), *over, new("10.0.0.8", 2), REFUSED)
+    assert (one.address, one.sure) == ("10.0.0.8", True)
+
+
+@pytest.mark.parametrize(
+    ("between", "cleared"),
+    [
+        ([new("10.0.0.9", 3)], True),
+        ([new("10.0.0.8", 2)], False),  # another connection from that port
+        (["mosquitto version 2.0.11 starting"], False),
+    ],
+    ids=["another connection", "the same port", "a new start"],
+)
+def test_a_refusal_is_taken_back_where_its_connection_logs_in(between, cleared):
+    lines = [new("10.0.0.7", 1), new("10.0.0.8", 2), REFUSED]
+    found = read(*lines, *between, came("10.0.0.8", 2))
+    assert ((Kind.CLEARED, "10.0.0.8") in kinds(found)) is cleared
+
+
 def test_a_refusal_is_taken_back_for_a_minute_only():
     reader = AttemptReader()
     lines = [new("10.0.0.7", 1), new("10.0.0.8", 2), REFUSED]
