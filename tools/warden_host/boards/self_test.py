@@ -39,7 +39,7 @@ def run(board: Board) -> list[str]:
     results = {
         "HMAC-SHA-256": found.get("hmac") == mac.finalize().hex(),
         "AES-CCM": found.get("sealed") == sealed.hex() and found.get("opens") == [True, False],
-        "random numbers": len(str(found.get("random"))) == 32,
+        "random numbers": _is_random(found.get("random")),
     }
     if valid != []:  # a board without updates has no code for it
         results["ECDSA P-256"] = valid == [True, False]
@@ -51,3 +51,12 @@ def run(board: Board) -> list[str]:
             "don't use this board; report its firmware and chip",
         )
     return list(results)
+
+
+def _is_random(value: object) -> bool:
+    """Return whether this is 16 bytes in hex, not all the same: what a broken source gives."""
+    try:
+        data = bytes.fromhex(str(value))
+    except ValueError:
+        return False
+    return len(data) == 16 and len(set(data)) > 1
