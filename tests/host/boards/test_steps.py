@@ -9,6 +9,7 @@ from warden_host.boards import steps
 from warden_host.boards.records import BoardRecord
 from warden_host.devices.provision import Order
 from warden_host.errors import HostError
+from warden_host.store.store import Device
 
 
 class Board:
@@ -113,3 +114,77 @@ def test_when_the_package_alone_is_replaced(
     found = steps.Provisioning(None, Store(known), None, plan, Progress(), None, None)
     assert (found._live_device(facts, record) is known) == whole
     assert found._live_device(facts, None) is None
+
+
+class Connecting:
+    """The connection to a board that says this of its own connection to the broker."""
+
+    def __init__(self, session=("authority",), log=()):
+        self.answer = {"session": list(session), "log": list(log)}
+        self.asked = ""
+
+    def run(self, _program):
+        """Prepare the interpreter."""
+
+    def restart(self):
+        """Start the interpreter anew."""
+
+    def ask(self, program, answer_s, secret):
+        assert not secret
+        self.asked = program
+        return self.answer
+
+
+class Boots:
+    """The fleet's record of a device; boots: the proven start before and after the connection."""
+
+    def __init__(self, *boots):
+        self.boots = iter(boots)
+
+    def find(self, _device):
+        return replace(DEVICE, mark=replace(DEVICE.mark, boot=next(self.boots)))
+
+
+DEVICE = Device("D1", "relay", "UNIX", "sealed", b"")
+
+
+def connect(board, mode="sealed", boots=(6, 7)):
+    shown = Progress()
+    plan = steps.Plan(Order("D1", "relay"))
+    made = steps.Provisioning(None, Boots(*boots), board, plan, shown, None, None)
+    made._connect(replace(DEVICE, mode=mode))
+    return shown.text
+
+
+def test_a_connection_that_the_authority_saw():
+    board = Connecting()
+    assert connect(board) == "the authority has a session with it"
+    assert "'authority'" in board.asked
+    board = Connecting(["home"])
+    connect(board, "plain", (6, 6))  # it proves nothing to the authority
+    assert "'authority'" not in board.asked
+
+
+def test_a_session_with_another_fleets_authority():
+    """The broker of another fleet has the address, and keys that are the same by no chance."""
+    with pytest.raises(HostError, match="no-session: the board has a session that this fleet"):
+        connect(Connecting(), boots=(6, 6))
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ([["no-route", "dns"], ["link-wait", "2000"]], "it says: no-route: dns"),
+        ([["link-wait", "2000"]], "it says: nothing"),
+        ([], "it says: nothing"),
+        ("noise", "it says: nothing"),
+        ([7, ["\x1b[2J", "x" * 5000]], "it says: "),
+    ],
+)
+def test_a_board_that_does_not_connect(log, shown):
+    board = Connecting([])
+    board.answer["log"] = log
+    with pytest.raises(HostError) as caught:
+        connect(board)
+    assert caught.value.code == "no-session" and shown in caught.value.text
+    assert "\x1b" not in caught.value.text and len(caught.value.text) < 300

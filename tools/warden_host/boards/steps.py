@@ -15,7 +15,7 @@ from typing import Protocol
 from warden_host import jsontext
 from warden_host.boards import checks, install, package, programs, self_test, vault
 from warden_host.boards import replace as replace_package
-from warden_host.boards.connection import Board, BoardError
+from warden_host.boards.connection import Board
 from warden_host.boards.records import BoardRecord
 from warden_host.devices import bundle, exchange, log_in, provision
 from warden_host.errors import HostError
@@ -270,14 +270,9 @@ class Provisioning:
         self.board.restart()
         return None
 
-    def _make_key(self) -> bytes | None:
-        """Let the board make the key of its certificate; None where its package is older."""
-        try:
-            return exchange.read_key(self.board.ask(programs.MAKE_KEY, answer_s=_KEY_S))
-        except BoardError as error:
-            if error.name == "ImportError":
-                return None
-            raise
+    def _make_key(self) -> bytes:
+        """Let the board make the key of its certificate; return the public one."""
+        return exchange.read_key(self.board.ask(programs.MAKE_KEY, answer_s=_KEY_S))
 
     def _send(self, data: bytes, pin: bytes) -> None:
         """Send the bundle into the board's memory, and let it seal it there."""

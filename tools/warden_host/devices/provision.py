@@ -48,7 +48,7 @@ _MAX_ANSWER = MAX_PIN = 128  # bytes, as the device reads it
 
 Deliver = Callable[[device_tree.Tree, Path, bytes, bytes], None]
 Send = Callable[[bytes, bytes], None]
-AskKey = Callable[[], bytes | None]
+AskKey = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def provision_board(
     """Provision a device whose files are on a board already, and return its record.
 
     send(bundle, pin): hands the bundle to the board; raises HostError where it is not installed.
-    ask_key(): lets the board make the key of its certificate; returns the public one, x ‖ y, or
-    None where it can't. Without it, the key is made here.
+    ask_key(): lets the board make the key of its certificate; returns the public one, x ‖ y.
+    Without it, the key is made here.
     Raises: as provision().
     """
     with _turn(fleet, order):
