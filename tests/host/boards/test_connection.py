@@ -182,6 +182,24 @@ def test_a_full_filesystem(model):
         list(board.write("/file", bytes(64 * 1024)))
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("OSError: [Errno 28] ENOSPC", "board-full"),
+        ("OSError: 28", "board-full"),
+        ("OSError: [Errno 5] EIO", "board-failed"),
+        ("MemoryError: memory allocation failed, allocating 2816 bytes", "board-failed"),
+    ],
+)
+def test_why_a_file_could_not_be_written(name, code, monkeypatch):
+    def run(*_, **__):
+        raise connection._failed(f"Traceback (most recent call last):\n{name}\n", False)
+
+    monkeypatch.setattr(Board, "run", run)
+    with fails(code):
+        list(Board("none").write("/file", b"text"))
+
+
 def test_a_flash_that_loses_a_file(model, monkeypatch):
     with Board(model.port) as board:
         monkeypatch.setattr(board, "digests", lambda paths: dict.fromkeys(paths, "00"))

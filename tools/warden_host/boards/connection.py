@@ -211,7 +211,7 @@ class Board:
                 yield min(at + CHUNK, len(data))
             self.run("f.close()")
         except BoardError as error:
-            if "28" in error.name:
+            if re.match(r"OSError: (\[Errno )?28\b", error.name):
                 raise HostError(
                     "board-full",
                     f"the board's filesystem has no room for {path}",
