@@ -2,7 +2,7 @@
 manifests, and the authority's orders."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_kit import DEVICE, PATIENCE_S, Board, World
 from mpremote.romfs import VfsRomWriter
 from warden_host.engine.request import Request
+from warden_host.errors import HostError
 from warden_host.names import AUTHORITY
 
 APP = Path(__file__).parent / "device" / "updatable.py"
 # The release key of these fleets.
 KEY = ec.derive_private_key(0x7654321, ec.SECP256R1())
+# Without a reply for so long, a question counts as lost.
+_LOST_S = 60.0
 
 
 @contextmanager
@@ -57,10 +60,11 @@ def envelope(number: int, data: bytes, uri: str = "") -> bytes:
     return kit.envelope(manifest(number, data, **install), kit.ecdsa(KEY))
 
 
-def order(world: World, **args: Any) -> Any:
-    """The status, or the code of the refusal."""
+def order(world: World, timeout_s: float | None = None, **args: Any) -> Any:
+    """The status, or the code of the refusal. timeout_s: PATIENCE_S without one."""
     assert world.authority is not None
-    request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=PATIENCE_S)
+    timeout_s = timeout_s or PATIENCE_S
+    request = Request(DEVICE, "update", args, app=AUTHORITY, timeout_s=timeout_s)
     answer = world.authority.command(request)
     reply = answer["reply"]
     return reply["result"] if answer["ok"] else reply["error"]
@@ -72,11 +76,11 @@ def send(world: World, number: int, data: bytes) -> Any:
     A board whose heap has no room to verify the manifest says "Downloading" and wants nothing: it
     verifies it at its next start, and wants the image then.
     """
-    deadline = time.monotonic() + PATIENCE_S
     status = order(world, envelope=envelope(number, data))
-    while isinstance(status, dict) and status["state"] == "Downloading" and not status["want"]:
-        assert time.monotonic() < deadline, status
-        status = order(world)
+    if isinstance(status, dict) and status["state"] == "Downloading" and not status["want"]:
+        status = ask_until(
+            world, lambda status: status["want"] or status["state"] != "Downloading"
+        )
     return send_rest(world, status, data)
 
 
@@ -91,10 +95,26 @@ def send_rest(world: World, status: Any, data: bytes) -> Any:
 
 def until(world: World, state: str) -> Any:
     """Ask until the update is in this state; the status then."""
+    return ask_until(world, lambda status: status["state"] == state)
+
+
+def ask_until(world: World, wanted: Callable[[Any], Any]) -> Any:
+    """Ask for the status of the update until it is a wanted one.
+
+    A question that meets a device as it starts anew is lost with its session: it is asked again.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    while (status := order(world))["state"] != state:
-        assert time.monotonic() < deadline, status
-    return status
+    status = None
+    while time.monotonic() < deadline:
+        try:
+            status = order(world, timeout_s=_LOST_S)
+        except HostError as error:
+            if error.code not in ("timed-out", "no-session"):
+                raise
+            continue
+        if wanted(status):
+            return status
+    raise AssertionError(status)
 
 
 def restarted(board: Board, version: str) -> None:

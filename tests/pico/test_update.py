@@ -7,14 +7,13 @@ PICO_SEED      the number that their moments follow from, as an earlier run prin
 import os
 import random
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fleet_kit import World
 from nginx_kit import Nginx
-from ota_e2e_kit import envelope, image, order, send, until
+from ota_e2e_kit import ask_until, envelope, image, order, send, until
 from pico_kit import HOST, Pico, updatable_pico
 from warden_host.errors import HostError
 from warden_host.fleet import pki
@@ -100,8 +99,7 @@ def test_power_cuts(world: World, pico: Pico) -> None:
         print(f"cut in {kind} {count} of {most}, {part:.0%} done: {found} starts")
         assert found in (runs, f"v{number}")
         # A trial ends by the confirmation of what runs.
-        while order(world)["state"] == "Testing":
-            time.sleep(1)
+        ask_until(world, lambda status: status["state"] != "Testing")
         runs = found
     number += 1
     assert send(world, number, image(f"v{number}"))["state"] == "Testing"

@@ -168,6 +168,8 @@ class Agent:
                 failed = error
             except MemoryError:
                 self.log("out-of-memory", "connection")
+                if self.ota is not None:
+                    self.ota.make_room()
             self.clock.undo()  # a tentative time ends with its connection
             for session in self.sessions:
                 session.drop()

@@ -82,6 +82,8 @@ def record(
         # After 1, 2, 4, 8 rows: joining takes seconds in which the broker may come back.
         if not more and not rows & (rows - 1) and hasattr(agent.network, "failed"):
             agent.network.failed()
+        if not more and agent.ota is not None:
+            agent.ota.make_room()  # TLS may have failed for lack of memory
     if accepted and code == "link-closed" and now - began_ms <= _EARLY_MS:
         early += 1
         if early >= _MANY:

@@ -19,6 +19,8 @@ state.
 This module is let go of once an agent was built; the result lives on (ota/result.py).
 """
 
+import gc
+
 import vfs
 from micropython import const
 
@@ -60,6 +62,7 @@ def start(
             feed()  # a signature may take most of the watchdog's time
         result.update = deferred.load(vault, slots, result.slot)
         unload("warden.ota.deferred")
+        gc.collect()  # else the agent lies in pieces between what that code left
     return result
 
 

@@ -201,17 +201,17 @@ class UpdateService:
 
     def _start_waiting(self, now_ms: int) -> None:
         """Begin the download of an update that is verified and not begun, if there is one."""
-        if self._waits():
+        if self.waits():
             self._start(now_ms)
 
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
         """Return whether an update is verified and not begun."""
         update = self._update
         return update is not None and update.waits()
 
     def drop(self) -> None:
         """End an update that is not staged yet: the release keys changed."""
-        if self._waits():
+        if self.waits():
             self._current().end("")  # nothing of it was reported
             self._update = None
         elif self.busy():
@@ -258,7 +258,7 @@ class UpdateService:
             now = agent.now_ms()
             if self._result.trial:
                 await self._run_trial(now)
-            begins = self._waits() and agent.authority() is not None
+            begins = self.waits() and agent.authority() is not None
             if begins or self._web is not None:
                 await (self._start_deferred(now) if begins else self._fetch())
                 if self._is("Testing"):

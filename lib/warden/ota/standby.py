@@ -115,6 +115,13 @@ class Standby:
         """Return whether an update is under way that is not staged yet."""
         return self._service is not None and self._service.busy()
 
+    def make_room(self) -> None:
+        """Let go of an update that waits for a connection, with its code: none comes up, and the
+        heap may have no room for both. The authority sends it again.
+        """
+        if self._service is not None and self._service.waits():
+            self.drop()
+
     def drop(self) -> None:
         """End an update that is not staged yet: the release keys or the policy changed."""
         if self._service is not None:

@@ -441,6 +441,28 @@ class Wired:
         pass
 
 
+def test_a_connection_without_memory_asks_updates_to_make_room():
+    class Updates:
+        asked = 0
+
+        def make_room(self):
+            self.asked += 1
+
+    for ota in (Updates(), None):
+        net = Net([])
+        net.agent.ota = ota
+        attempts, logged = [MemoryError(), asyncio.CancelledError()], []
+        net.agent.log = lambda code, text, logged=logged: logged.append(code)
+
+        async def up(timeout_ms, attempts=attempts):
+            raise attempts.pop(0)
+
+        net.up = up
+        net.run()
+        equal(logged, ["out-of-memory", "link-wait"])
+        equal(ota and ota.asked, ota and 1)
+
+
 def test_a_network_that_reaches_no_broker_is_joined_again():
     for codes, joins in (
         (["unreachable"] * 2, 0),

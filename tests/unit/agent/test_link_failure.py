@@ -88,6 +88,24 @@ def test_the_longer_a_broker_is_away_the_rarer_are_the_attempts():
     check(returns(3600000, LinkError("unreachable"))[-1] <= 60000)
 
 
+def test_attempts_in_a_row_that_reach_no_broker_make_room_for_one():
+    """Code in the heap may be what TLS lacks the memory for."""
+
+    class Updates:
+        asked = 0
+
+        def make_room(self):
+            self.asked += 1
+
+    agent = Agent()
+    agent.ota = Updates()
+    ends, found = (0, 0, 0), []
+    for _ in range(6):
+        ends = record(agent, ends, LinkError("tls-failed"), 0)
+        found.append(agent.ota.asked)
+    equal(found, [0, 0, 1, 1, 1, 2])
+
+
 def test_a_refused_log_in_waits_long():
     agent = Agent()
     record(agent, (0, 0, 0), PeerError("mqtt-refused"), 0)

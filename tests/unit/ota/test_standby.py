@@ -34,6 +34,19 @@ class Heap:
         return self.board.running
 
 
+class Verified:
+    """An update whose manifest this start verified, and which waits for the authority."""
+
+    plan = True
+    state, reason, sequence = "Downloading", "", 2
+
+    def waits(self):
+        return True
+
+    def end(self, state, reason=""):
+        pass
+
+
 def start(board):
     """Power on; (device, Standby, Heap)."""
     board.power_on()
@@ -93,7 +106,7 @@ def test_nothing_is_loaded_until_an_order_comes():
     sys.modules.pop(SERVICE, None)
     device, one, heap = start(board)
     equal((run(one, ""), heap.opened, one._service, SERVICE in sys.modules), ([], [], None, False))
-    equal((one.busy(), one.drop()), (False, None))
+    equal((one.busy(), one.drop(), one.make_room()), (False, None, None))
     idle, refused = run(one, {}, {"n": 0, "data": b"x"})
     equal((idle["state"], idle["running"], refused), ("Idle", 1, "update-state"))
     # Once an order, and of the slot that runs.
@@ -115,6 +128,24 @@ def test_what_an_update_came_to_is_told_later():
     check(one.busy())
     one.drop()
     equal((one.busy(), run(one, ""), one._service), (False, [], None))
+    board.off()
+
+
+def test_an_update_that_waits_for_a_connection_makes_room_for_it():
+    board = installed()
+    board.power_on()
+    outcome, heap, device = board.start(), Heap(board), Device(board)
+    outcome.open_slots, outcome.update = heap.open, Verified()
+    one = standby.Standby(device, outcome)
+    equal((one.busy(), one._service is None), (True, False))
+    one.make_room()
+    equal((one.busy(), run(one, ""), one._service), (False, [], None))
+    # It was not refused, and comes again. A download under way stays.
+    begun = run(one, {"envelope": envelope(2, [NEW])})[0]
+    equal((begun["state"], begun["want"]), ("Downloading", [0, "app", 0, 1024]))
+    one.make_room()
+    check(one.busy())
+    equal((device.incidents, device.sent), ([], []))
     board.off()
 
 
