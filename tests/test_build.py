@@ -10,6 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from warden_build import BuildError, Built, build  # noqa: E402  (the path must be set first)
+from warden_build import __main__ as command  # noqa: E402
 from warden_build import groups as table  # noqa: E402
 from warden_build.arguments import passed_by_name, rename_arguments  # noqa: E402
 from warden_build.compiled import (  # noqa: E402
@@ -393,3 +394,20 @@ def test_boards_in_use_find_what_installs_a_new_package(repository: Built) -> No
     assert "from warden.provisioning import replace\n" in boot
     tree = ast.parse(repository.sources["warden/provisioning.py"])
     assert "replace" in {getattr(node, "name", "") for node in tree.body}
+
+
+def test_a_name_that_is_no_boards_is_refused_before_anything_is_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.mpy"
+    kept.touch()
+    monkeypatch.setattr(command, "OUT", tmp_path)
+    for asked, told in (
+        (["RPI_PICO"], "no board of this name: RPI_PICO (there are ESP32_GENERIC, "),
+        (["RPI_PICO_W", "../boards/RPI_PICO_W"], "no board of this name: ../boards/RPI_PICO_W"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command.main(asked)
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
+    assert kept.exists()

