@@ -51,14 +51,23 @@ def provision_board(
     offline: bool = False,
     patience: float = 1.0,
     connect_s: int = 60,
+    asked: list[str] | None = None,
     **settings: Any,
 ) -> Outcome:
-    """Provision the board on a port. answer: to the question whether to destroy."""
+    """Provision the board on a port. answer: to the question whether to destroy.
+
+    asked: gets each such question.
+    """
 
     def announce(name: str) -> None:
         assert world.authority is not None
         world.authority.ask(lambda engine: engine.unload(name))
         world.authority.reload()
+
+    def allow(question: str) -> bool:
+        if asked is not None:
+            asked.append(question)
+        return answer
 
     order = provision.Order(device, TYPE, **({"board": "UNIX"} | settings))
     with Store(world.fleet.database) as store, Board(port, patience) as board:
@@ -69,7 +78,7 @@ def provision_board(
             Plan(order, erase, offline),
             seen or Seen(),
             announce if world.authority is not None else lambda _: None,
-            lambda _: answer,
+            allow,
             patience=patience,
             connect_s=connect_s,
         ).run()

@@ -314,6 +314,34 @@ def test_a_board_of_another_device_is_kept(world: World, installed: BoardModel) 
     assert_live(world, installed)
 
 
+def test_a_live_board_of_another_device_stays_live(world: World, installed: BoardModel) -> None:
+    """Such as one in development mode, at the wrong port: it is asked for before it is touched."""
+    with pytest.raises(Cut):
+        provision_board(world, installed.port, Seen(("live", "begin")), device="D2", offline=True)
+    with Board(installed.port) as board:
+        for path in ("/boot.py", "/main.py", "/lib/note.py"):
+            list(board.write(path, b"pass\n"))
+    seen = Seen()
+    error = fails("board-provisioned", world, installed, seen=seen)
+    assert "D2 of type relay" in error.text and seen.steps == ["check"]
+    assert {"/boot.py", "/main.py", "/lib/note.py"} <= set(files(installed))
+    installed.plug_in()
+    asked: list[str] = []
+    provision_board(world, installed.port, answer=True, offline=True, asked=asked)
+    assert len(asked) == 1
+    assert_live(world, installed)
+
+
+def test_a_board_with_a_program_of_its_own(world: World, installed: BoardModel) -> None:
+    """Its files have the names of a live board's, and no Warden answers for a vault."""
+    with Board(installed.port) as board:
+        board.run("import os\nos.remove('/lib/warden/__init__.mpy')")
+        for path in ("/boot.py", "/main.py"):
+            list(board.write(path, b"pass\n"))
+    provision_board(world, installed.port, offline=True)
+    assert_live(world, installed)
+
+
 def test_a_board_of_another_fleet_is_kept(
     world: World, installed: BoardModel, tmp_path: Path
 ) -> None:

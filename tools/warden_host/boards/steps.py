@@ -7,7 +7,7 @@ and a vault that holds the fleet's present secrets is kept.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 from warden_host import jsontext
 from warden_host.boards import checks, install, package, programs, self_test, vault
 from warden_host.boards import replace as replace_package
-from warden_host.boards.connection import Board
+from warden_host.boards.connection import Board, BoardError
 from warden_host.boards.records import BoardRecord
 from warden_host.devices import bundle, exchange, log_in, provision
 from warden_host.errors import HostError
@@ -29,6 +29,7 @@ _QUIET_S = 15.0  # beyond a program's own limit
 _ERASE_S = 120.0
 _CLOCK_S = 30
 _KEY_S = 60.0
+_LIVE = {"boot.py", "main.py", "lib"}  # what a board that starts Warden has at its root
 
 
 class Progress(Protocol):
@@ -103,6 +104,9 @@ class Provisioning:
             if record is not None and order.own_board is None and order.board == record.board:
                 self.plan = replace(self.plan, order=replace(order, own_board=record.own_board()))
             return self._replace_package(facts, device)
+        if _LIVE <= set(facts.files):  # it starts no more once the package is being written
+            with suppress(BoardError):  # no Warden, or half of one: the next look tells
+                self._look_at_vault(facts, record)
         self._install(facts)
         self._set_clock()
         self._test()
@@ -156,7 +160,7 @@ class Provisioning:
             return None
         if order.again or order.networks or order.app_source is not None:
             return None
-        if not {"boot.py", "main.py", "lib"} <= set(facts.files):
+        if not _LIVE <= set(facts.files):
             return None
         return known if vault.ask(self.board, order.pin).proves(known) else None
 
@@ -223,15 +227,18 @@ class Provisioning:
         """Provision the vault, unless it holds the fleet's present secrets."""
         order = self.plan.order
         with self._step("secrets", "look at the board's vault") as say:
-            known = self.store.find(order.device)
-            kept = self._find_vault(facts, record, known)
+            kept, others = self._look_at_vault(facts, record)
             if kept is not None:
                 say("the vault holds this device's present secrets: they are kept")
                 self.announce(order.device)
                 return kept, True
+            if others:
+                self.board.ask(programs.ERASE, answer_s=_ERASE_S)
+                self.board.restart()
             self._remember(facts, live=False)
             # Given again to an ID of this very board that no vault proves any more.
-            order = replace(order, again=order.again or known is not None)
+            again = order.again or self.store.find(order.device) is not None
+            order = replace(order, again=again)
             device = provision.provision_board(
                 self.fleet, self.store, order, self._send, self._make_key
             )
@@ -244,21 +251,22 @@ class Provisioning:
         text = "" if order.own_board is None else order.own_board.text
         BoardRecord(order.device, facts.unique_id, order.board, live, text).save(self.fleet)
 
-    def _find_vault(
-        self, facts: checks.Facts, record: BoardRecord | None, known: Device | None
-    ) -> Device | None:
-        """Return the device whose present secrets are on the board; None when it has no vault.
+    def _look_at_vault(
+        self, facts: checks.Facts, record: BoardRecord | None
+    ) -> tuple[Device | None, bool]:
+        """Return the device whose present secrets are on the board, or None; whether others are.
 
-        One that holds others is erased, if that is allowed. Raises board-provisioned.
+        Raises board-provisioned where those may not be erased.
         """
         order = self.plan.order
         state = vault.ask(self.board, order.pin)
         if state.kind == "none":
-            return None
+            return None, False
+        known = self.store.find(order.device)
         # Networks of this call may mend a password that was mistyped in the last one.
         same = known is not None and state.proves(known) and not order.networks
         if same and not order.again:
-            return known
+            return known, False
         whose = f"it is {state.owner}" if state.owner else f"its vault is closed ({state.kind})"
         begun = record is not None and not record.live and record.is_chip(facts.unique_id)
         # A call that was cut leaves a vault that no fleet knows.
@@ -266,9 +274,8 @@ class Provisioning:
             f"This board was provisioned already: {whose}. Destroy what its vault holds?"
         ):
             raise HostError("board-provisioned", f"the board was provisioned already: {whose}")
-        self.board.ask(programs.ERASE, answer_s=_ERASE_S)
-        self.board.restart()
-        return None
+        self.plan = replace(self.plan, erase=True)  # asked once
+        return None, True
 
     def _make_key(self) -> bytes:
         """Let the board make the key of its certificate; return the public one."""
