@@ -16,5 +16,4 @@ class WDT:
     def feed(self):
         self._turn ^= 1
         self._file.seek(0)
-        self._file.write(self._text % self._turn)
-        self._file.flush()
+        self._file.write(self._text % self._turn)  # unbuffered, and needs not outlive a crash
