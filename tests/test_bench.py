@@ -162,6 +162,7 @@ def test_rows_of_the_chip_say_when_of_what_and_which_are_missing(tmp_path):
     measured = "2026-11-30, commit 0123abc, RPI_PICO_W.uf2"
     (tmp_path / "a.json").write_text(json.dumps([tls | {"measured": measured}]))
     (tmp_path / "b.json").write_text(json.dumps([tls | {"name": "Pico W: other"}]))
+    (tmp_path / "provision.json").write_text('{"check": "RP2040"}')
     head, first, old, other, *missing = pico.rows(tmp_path)
     assert head["peer"] == f"measured {measured}"
     assert first == tls | {"peer": "commit 5ca6c9c: 3,900 ms"}

@@ -43,6 +43,8 @@ def rows(figures: Path = FIGURES) -> Iterator[dict[str, object]]:
     """See run.py."""
     groups: dict[str, list[dict[str, object]]] = {}
     for path in sorted(figures.glob("*.json")):
+        if path.name == "provision.json":  # what the steps of provisioning said
+            continue
         for found in json.loads(path.read_text()):
             measured = found.pop("measured", None) or f"{_day(path)}, commit not recorded"
             groups.setdefault(measured, []).append(found)

@@ -53,6 +53,7 @@ _MOST_KB = 10
 _UNIT = "KB of %d-bit heap"
 _LOW_KB, _HIGH_KB = 64, 192
 _SPAN_KB = 64  # above the idle agent's heap, for the search
+_TRIES = 3  # of the largest heap of a search: where memory is short, luck has a part in it
 _PROCESSES, _ROUNDS = 5, 12
 # Of a size that is too small. A loaded machine must not make a size that fits one of these.
 _PATIENCE_S = 20.0
@@ -176,7 +177,7 @@ class Heap:
         return found
 
     def smallest(self, size: int, low: int, high: int) -> int:
-        if not self.works(high, size):
+        if not any(self.works(high, size) for _ in range(_TRIES)):
             raise RuntimeError(f"it does not work in {high} KB")
         while high - low > 1:
             middle = (low + high) // 2
