@@ -116,15 +116,119 @@ def test_a_header_that_asks_for_all_memory_is_refused():
     file = sealed(b"x", passphrase=PASSPHRASE, work=WORK)
     with refused("backup-damaged"):
         opened(file.replace(b" 4\n", b" 30\n", 1), passphrase=PASSPHRASE)
-    with refused("backup-damaged"):
-        opened(b"age-encryption.org/v1\n" + b"-> x\n\n" * 4000, passphrase=PASSPHRASE)
+    with refused("backup-damaged") as found:
+        opened(b"age-encryption.org/v1\n" + b"-> x\n\n" * 40_000, passphrase=PASSPHRASE)
+    assert "no age file" in str(found)
     with refused("backup-damaged"):
         opened(b"age-encryption.org/v1\n" + b"-> x\n\n" * 21 + b"--- " + b"A" * 43 + b"\n" + file)
 
 
+def test_a_file_for_keys_asks_for_no_passphrase():
+    file = sealed(b"x", recipients=[age.read_recipient(RECIPIENT)])
+    assert age.passphrase_work(io.BytesIO(file)) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b" 4\n", b"\n"),
+        (b" 4\n", b" 4 4\n"),
+        (b" 4\n", b" 04\n"),
+        (b" 4\n", b" four\n"),
+    ],
+)
+def test_a_passphrase_of_another_form_is_refused(old, new):
+    file = sealed(b"x", passphrase=PASSPHRASE, work=WORK).replace(old, new, 1)
+    with refused("backup-damaged"):
+        opened(file, passphrase=PASSPHRASE)
+    with refused("backup-damaged"):
+        age.passphrase_work(io.BytesIO(file))
+
+
+MAC = b"--- " + b"A" * 43 + b"\n"
+STANZA = b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        MAC,
+        STANZA + b"---\n",
+        STANZA + b"---" + b"A" * 43 + b"\n",
+        STANZA + b"--- " + b"A" * 42 + b"\n",  # 31 bytes
+        STANZA + b"--- " + b"A" * 42 + b"B\n",  # bits that belong to no byte
+        STANZA.replace(b"->", b"=>") + MAC,
+        b"->\n\n" + MAC,
+        STANZA + b"-> scrypt " + b"A" * 22 + b" 4\n\n" + MAC,
+    ],
+    ids=[
+        "no key",
+        "no MAC",
+        "no space",
+        "short",
+        "bits",
+        "arrow",
+        "no kind",
+        "a passphrase beside a key",
+    ],
+)
+def test_a_header_of_another_form_is_refused(lines):
+    with refused("backup-damaged"):
+        age.is_for_passphrase(io.BytesIO(b"age-encryption.org/v1\n" + lines))
+
+
+def test_another_version_is_refused():
+    with refused("backup-damaged") as found:
+        age.is_for_passphrase(io.BytesIO(b"age-encryption.org/v2\n" + STANZA + MAC))
+    assert "version 1" in str(found)
+
+
+def test_a_file_key_of_another_length_is_none():
+    salt = bytes(16)
+    wrapping = age.Scrypt(age._SCRYPT_LABEL + salt, 32, 1 << WORK, 8, 1).derive(PASSPHRASE)
+    body = age.ChaCha20Poly1305(wrapping).encrypt(bytes(12), bytes(15), None)
+    stanza = age._Stanza(b"scrypt", (age._base64(salt), b"%d" % WORK), body)
+    with refused("passphrase-wrong"):
+        age._unwrap([stanza], None, PASSPHRASE)
+
+
+def test_a_last_chunk_without_a_byte_is_refused():
+    """Else one content would have two forms."""
+    data = bytes(age.CHUNK)
+    file = sealed(data, passphrase=PASSPHRASE, work=WORK)
+    cipher = age.Reader(io.BytesIO(file), passphrase=PASSPHRASE)._cipher
+    chunks = cipher.encrypt(age._chunk_nonce(0, False), data, None)
+    chunks += cipher.encrypt(age._chunk_nonce(1, True), b"", None)
+    with refused("backup-damaged"):
+        opened(file[: -len(data) - 16] + chunks, passphrase=PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*bech32._regroup(bytes(32), 8, 5, pad=True)[:-1], 1],
+        [*bech32._regroup(bytes(35), 8, 5, pad=True), 0],
+    ],
+    ids=["a bit", "a character"],
+)
+def test_bits_of_a_key_that_belong_to_no_byte(values):
+    checksum = bech32._polymod(bech32._expand("age") + values + [0] * 6) ^ 1
+    values = [*values, *(checksum >> 5 * (5 - index) & 31 for index in range(6))]
+    with pytest.raises(ValueError, match="no byte"):
+        bech32.decode("age", "age1" + "".join(bech32._CHARSET[value] for value in values))
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "age1", RECIPIENT[:-1], RECIPIENT[:-1] + "q", RECIPIENT.replace("m", "M", 1), IDENTITY],
+    [
+        "",
+        "age1",
+        RECIPIENT[:-1],
+        RECIPIENT[:-1] + "q",
+        RECIPIENT.replace("m", "M", 1),
+        "b" + RECIPIENT[1:],
+        IDENTITY,
+    ],
 )
 def test_what_is_no_recipient(text):
     with refused("backup-key"):

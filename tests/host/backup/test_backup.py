@@ -216,6 +216,18 @@ def test_a_link_in_the_folder_is_refused(fleet, tmp_path):
         backup.make(fleet, tmp_path / "fleet.age", LOCK)
 
 
+def test_what_is_no_file_is_refused(fleet, tmp_path):
+    os.mkfifo(fleet.keys / "pipe")
+    with refused("filesystem"):
+        backup.make(fleet, tmp_path / "fleet.age", LOCK)
+
+
+def test_a_folder_that_can_not_be_listed_is_not_left_out(fleet):
+    fleet.root.rename(fleet.root.with_name("elsewhere"))
+    with pytest.raises(FileNotFoundError):
+        list(archive.members(fleet, releases=True))
+
+
 # Archives by someone who has the passphrase, or by a newer Warden
 
 
@@ -269,6 +281,11 @@ def test_no_name_leaves_the_folder(tmp_path, bad):
     assert os.listdir(tmp_path) == ["forged.age"]
 
 
+def test_a_name_of_a_thousand_bytes_is_safe():
+    assert archive.is_safe("/".join(["x" * 249] * 4))
+    assert not archive.is_safe("/".join(["x" * 250] * 4))
+
+
 @pytest.mark.parametrize(
     "about",
     [
@@ -289,8 +306,9 @@ def test_another_description_is_refused(tmp_path, about):
         lambda: backup.check(path, KEY),
         lambda: backup.restore(path, KEY, tmp_path / "r"),
     ):
-        with refused("backup-damaged"):
+        with refused("backup-damaged") as found:
             work()
+        assert "fleet.db" not in str(found)  # which it lacks as well
 
 
 def test_an_archive_without_a_fleet_is_refused(tmp_path):
@@ -310,6 +328,73 @@ def test_an_archive_without_a_fleet_is_refused(tmp_path):
     forged(path, damaged)
     with refused("backup-damaged"):
         backup.check(path, KEY)
+
+
+def long(name: str, size: int = 20_000, **pax: str) -> tarfile.TarInfo:
+    made = entry(name)
+    made.size, made.pax_headers = size, pax
+    return made
+
+
+@pytest.mark.parametrize(
+    ("entries", "cut", "said"),
+    [
+        ([long("warden.toml")], 20_000, "no whole archive"),
+        ([long("warden.toml", 0, comment="x" * 100_000)], 0, "a header of it is too long"),
+        ([entry("x" * 100_000)], 0, "a header of it is too long"),
+        ([long("keys/x", **{"GNU.sparse.map": "x"})], 0, "no whole archive"),
+        (
+            [long("keys/x", **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"})],
+            0,
+            "no whole archive",
+        ),
+        ([entry("keys/x", tarfile.GNUTYPE_LONGNAME)] * 200, 0, "a header of it is too long"),
+    ],
+    ids=["cut", "comment", "name", "sparse map", "sparse data", "names of names"],
+)
+def test_a_damaged_archive_is_refused(tmp_path, entries, cut, said):
+    path = tmp_path / "forged.age"
+    forged(path, *entries, cut=cut)
+    for work in (
+        lambda: backup.check(path, KEY),
+        lambda: backup.restore(path, KEY, tmp_path / "r"),
+    ):
+        with refused("backup-damaged") as found:
+            work()
+        assert said in str(found)
+    assert os.listdir(tmp_path) == ["forged.age"]
+
+
+def test_an_archive_that_holds_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "forged.age"
+    forged(path, long("warden.toml"), entry("fleet.db"))
+    for limit, most in (("MOST_BYTES", 19_999), ("_MOST_FILES", 2)):
+        with monkeypatch.context() as patched, refused("backup-damaged") as found:
+            patched.setattr(archive, limit, most)
+            backup.check(path, KEY)
+        assert "too much" in str(found)
+
+
+def test_a_description_that_is_too_long_is_refused(tmp_path):
+    path = tmp_path / "forged.age"
+    forged(path, about=json.dumps(ABOUT | {"x": "y" * 70_000}).encode())
+    with refused("backup-damaged") as found:
+        backup.check(path, KEY)
+    assert "description is too long" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(["warden.toml", archive.DESCRIPTION], "what it is"), ([], "empty")]
+)
+def test_an_archive_without_a_description_is_refused(names, said):
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
+        for name in names:
+            tar.addfile(entry(name), io.BytesIO())
+    plain.seek(0)
+    with refused("backup-damaged") as found:
+        list(archive.read(plain))
+    assert said in str(found)
 
 
 # The command line

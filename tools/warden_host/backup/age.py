@@ -167,7 +167,7 @@ class Reader(io.RawIOBase):
         if not hmac.compare_digest(_mac(key, header), mac):
             raise damaged("its header was changed")
         self._file = file
-        self._cipher = ChaCha20Poly1305(_hkdf(key, _read_exactly(file, 16), b"payload"))
+        self._cipher = ChaCha20Poly1305(_hkdf(key, file.read(16), b"payload"))
         self._number = 0
         self._next = file.read(CHUNK + _TAG)
         self._chunk = memoryview(b"")
@@ -324,13 +324,6 @@ def _mac(key: bytes, header: bytes) -> bytes:
 
 def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
     return HKDF(SHA256(), 32, salt, info).derive(key)
-
-
-def _read_exactly(file: IO[bytes], size: int) -> bytes:
-    data = file.read(size)
-    if len(data) != size:
-        raise damaged("it was cut")
-    return data
 
 
 def _exactly(data: bytes, size: int) -> bytes:

@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from warden_host import __version__, jsontext
 from warden_host.backup.age import damaged
@@ -27,6 +27,7 @@ DATABASE = "fleet.db"
 MOST_BYTES = 1 << 40  # of one file
 _MOST_FILES = 1_000_000
 _DESCRIPTION_BYTES = 65536
+_HEADER_BYTES = 65536  # of one entry, with the blocks that are read ahead
 _BLOCK = 1 << 20
 _LEFT_OUT = re.compile(
     r"(sim/.*|[a-z]+\.sock|web\.sessions|fleet\.db(-.*)?|(.*/)?\.[^/]*|broker/(edit\.)?lock"
@@ -103,6 +104,24 @@ class ArchiveWriter:
         self._tar.close()
 
 
+class _Source:
+    """What tarfile reads, with a bound: it keeps all the headers of an entry in memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = _HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes. Raises backup-damaged at the end, which no whole archive meets."""
+        data = self._file.read(size)
+        self.left -= len(data)
+        if not data:
+            raise damaged("it holds no whole archive")
+        if self.left < 0:
+            raise damaged("a header of it is too long")
+        return data
+
+
 def read(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Yield (name, bytes, content) of each file, the description first.
 
@@ -110,24 +129,27 @@ def read(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes]]]:
     with another form, with a name that leaves its folder, or with one name twice.
     """
     seen: set[str] = set()
+    source = _Source(file)
     try:
-        with tarfile.open(fileobj=file, mode="r|") as tar:
-            for entry in tar:
+        with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|") as tar:
+            while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else all of them stay in memory
                 # A sparse file says that it is large, and holds next to nothing.
                 plain = entry.isreg() and not entry.issparse()
-                if not plain or not is_safe(entry.name) or entry.name in seen:
+                content = tar.extractfile(entry) if plain else None
+                if content is None or not is_safe(entry.name) or entry.name in seen:
                     raise damaged(f"it holds {jsontext.printable(entry.name[:80])!r}")
                 if entry.size > MOST_BYTES or len(seen) >= _MOST_FILES:
                     raise damaged("it holds too much")
                 if not seen and entry.name != DESCRIPTION:
                     raise damaged("it does not say what it is")
                 seen.add(entry.name)
-                content = tar.extractfile(entry)
-                if content is None:
-                    raise damaged("it holds something that is no file")
+                source.left = entry.size + _HEADER_BYTES
                 yield entry.name, entry.size, content
-    except tarfile.TarError as error:
+                while content.read(_BLOCK):
+                    pass  # what the caller left
+                source.left = _HEADER_BYTES
+    except (tarfile.TarError, ValueError) as error:
         raise damaged(f"it holds no whole archive ({error})") from None
     if not seen:
         raise damaged("it is empty")

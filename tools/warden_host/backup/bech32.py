@@ -18,7 +18,7 @@ def decode(prefix: str, text: str) -> bytes:
     if text not in (text.lower(), text.upper()):
         raise ValueError("upper and lower case mixed")
     found, _, rest = text.lower().rpartition("1")
-    if found != prefix or len(rest) < _CHECKSUM:
+    if found != prefix:
         raise ValueError("another prefix")
     values = [_CHARSET.index(character) for character in rest]
     if _polymod(_expand(prefix) + values) != 1:
