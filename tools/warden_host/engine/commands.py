@@ -6,7 +6,6 @@ No forgery seals two plaintexts under one counter: it changes a copy of a sealed
 import itertools
 import secrets
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 from warden_client.protocol.handshake import command_topic
@@ -80,9 +79,10 @@ class _CommandJob:
         """number: of a command that was given before."""
         self._engine = engine
         self._request = request
-        known = self._state.sessions if self._state.sealed else self._state.plain
+        state = self._state
+        known = state.sessions if state.sealed else state.plain
         exported = engine.exported()
-        self._app = request.app or self._state.choose_app(request.command, exported)
+        self._app = request.app or state.choose_app(request.command, exported)
         if self._app not in known:
             raise HostError(
                 "app-unknown",
@@ -93,20 +93,21 @@ class _CommandJob:
             raise HostError(
                 "not-applicable", f"{self._app} is a party of its own: ask its program"
             )
-        if not self._state.sealed and self._app == AUTHORITY and len(known) > 1:
+        if not state.sealed and self._app == AUTHORITY and len(known) > 1:
             raise HostError(
                 "not-applicable",
                 f"{request.device} is plain and has applications of its own: it obeys those alone",
                 "it knows: " + ", ".join(sorted(set(known) - {AUTHORITY})),
             )
-        restriction.check_command(self._state, request.command, self._app)
+        restriction.check_command(state, request.command, self._app)
+        self.is_asleep = state.presence == "asleep"
         if self.is_asleep and not request.hold:
-            until = max(0, int(self._state.asleep_until - engine.clock().unix))
+            until = max(0, int(state.asleep_until - engine.clock().unix))
             raise HostError("no-session", f"{request.device} sleeps for {until} s more")
-        if self._state.gone and not self._state.stale_apps and not self.is_asleep:
+        if state.gone and not state.stale_apps and not self.is_asleep:
             raise self._no_session(f"{request.device} left, and sent nothing since")
         self._number = next(_numbers) % (1 << 32) if number is None else number
-        self._address = Address(self._state.device.type, request.device, self._app)
+        self._address = Address(state.device.type, request.device, self._app)
 
     @property
     def _state(self) -> DeviceState:
@@ -115,10 +116,6 @@ class _CommandJob:
 
     def _find_session(self) -> Session | None:
         return self._state.sessions.get(self._app)
-
-    @property
-    def is_asleep(self) -> bool:
-        return self._state.presence == "asleep"
 
     # The scripts
 
@@ -149,8 +146,8 @@ class _CommandJob:
             session = yield from self._wait_for_session()
             data = self._seal(session)
             self._publish(data)
-            send = partial(self._engine.publish, self._topic(), self._app, data)
-            again = resend.of_sealed(self._find_session, send)
+            send = lambda: self._engine.publish(self._topic(), self._app, data)  # noqa: E731
+            again = resend.of_sealed(session, self._find_session, send)
             return (yield from self._wait_for_reply(again))
         request, peer = self._request, self._state.plain[self._app]
         self._publish(peer.command(request.command, self._number, request.args))
@@ -228,12 +225,14 @@ class _CommandJob:
     # Shared steps
 
     def _wait_for_session(self) -> Generator[Wait, FleetEvent | None, Session]:
-        if self._state.sessions[self._app].handshake_pending(self._engine.clock()):
+        session = self._find_session()
+        # After each wait it may be replaced, or removed.
+        if session is not None and session.handshake_pending(self._engine.clock()):
             yield from self._next_session(min(CHANGE_S, self._request.timeout_s))
-        known = self._find_session()
-        if known is not None and not known.is_up:
+            session = self._find_session()
+        if session is not None and not session.is_up:
             yield from self._next_session(self._request.timeout_s)
-        session = self._find_session()  # replaced meanwhile, or removed
+            session = self._find_session()
         if session is None or not session.is_up:
             raise self._no_session(f"{self._request.device} has no session with {self._app}")
         now = self._engine.clock()

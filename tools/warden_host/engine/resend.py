@@ -21,14 +21,13 @@ def never() -> bool:
 
 
 def of_sealed(
-    find_session: Callable[[], Session | None], send: Callable[[], None]
+    session: Session, find_session: Callable[[], Session | None], send: Callable[[], None]
 ) -> Callable[[], bool]:
     """Return what sends the command that was just sealed again, and tells whether it could.
 
-    find_session: returns the session that the device has now.
+    session: the one of the command. find_session: returns the one that the device has now.
     """
-    session = find_session()
-    channel = None if session is None else session.channel
+    channel = session.channel
     last = 0 if channel is None else channel.next_down
 
     def again() -> bool:
