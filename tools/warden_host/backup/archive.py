@@ -112,7 +112,7 @@ class _Source:
         self.left = _HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes. Raises backup-damaged at the end, which no whole archive meets."""
+        """Return the next bytes. Raises backup-damaged at the end: the archive was cut."""
         data = self._file.read(size)
         self.left -= len(data)
         if not data:
