@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from mpremote.transport_serial import SerialTransport
 from port_model import BoardModel
 from warden_host.boards import package
 from warden_host.boards.connection import Board
+from warden_host.boards.records import BoardRecord
 from warden_host.devices import bundle, provision
 from warden_host.engine.request import Request
 from warden_host.errors import HostError
+from warden_host.fleet import board_file
 from warden_host.protocol import policy
 from warden_host.store.store import Store
 
@@ -530,3 +533,33 @@ def test_a_live_board_in_development_mode_gets_a_new_package(
             world.fleet_event("development", app="authority")
     assert_live(world, installed)
     assert "/lib~" not in str(files(installed))
+
+
+def test_a_live_board_with_wifi_gets_a_new_package_without_its_networks(
+    world: World, installed: BoardModel
+) -> None:
+    text = board_file.load("UNIX").text.replace('"wired"', '"wifi"')
+    own = board_file.parse(text, "board.py")
+    wifi = (bundle.Network("home"),)
+    with pytest.raises(Cut):
+        provision_board(
+            world,
+            installed.port,
+            Seen(("live", "begin")),
+            networks=wifi,
+            own_board=own,
+            offline=True,
+        )
+    with Board(installed.port) as board:  # it stays at its prompt, as in development mode
+        for path in ("/boot.py", "/main.py"):
+            list(board.write(path, b"pass\n"))
+    record = BoardRecord.load(world.fleet, DEVICE)
+    assert record is not None
+    replace(record, live=True).save(world.fleet)
+    seen = Seen()
+    assert provision_board(world, installed.port, seen, own_board=own, offline=True).kept
+    assert seen.steps == ["check", "install", "live"]
+    installed.erase_flash()
+    seen = Seen()
+    error = fails("no-network", world, installed, seen=seen, own_board=own)
+    assert "no network is named" in error.text and seen.steps == ["check"]

@@ -13,10 +13,12 @@ from warden_host.boards import batch
 from warden_host.boards.records import BoardRecord
 from warden_host.cli import exit_codes, main
 from warden_host.devices.provision import Order
+from warden_host.devices.token_terms import TokenTerms
+from warden_host.errors import HostError
 from warden_host.fleet import device_tree
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
-from warden_host.store.store import Store
+from warden_host.store.store import Device, Store
 
 LINE = ("provision", "--board", "UNIX", "--offline", "--json", "--batch")
 
@@ -284,6 +286,39 @@ def test_the_options_gate_holds_for_each_board(folder, capsys):
     argv = ["provision", "--otp", "totp", "--offline", "--json", "--batch", path]
     assert main.run(argv) == 2
     assert "no secret for codes of D1" in said(capsys)["error"]["text"]
+
+
+def test_a_board_that_was_begun_has_its_secret_for_codes(folder):
+    """Once its vault holds it the fleet does not: the same list goes on all the same."""
+    path = listed(folder, "device,board,otp\nD1,UNIX,totp\n")
+    with pytest.raises(HostError, match="no secret for codes of D1"):
+        read_list(folder, path)
+    with Store(folder / "fleet.db") as store:
+        store.add_device(Device("D1", "relay", "UNIX", "sealed", policy.record()))
+    BoardRecord("D1", "aa", "UNIX", live=False).save(Fleet(folder))
+    assert [entry.done for entry in read_list(folder, path)] == [False]
+    with pytest.raises(HostError, match="no secret for codes of D1"):
+        read_list(folder, path, again=True)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ({"commands": ("wipe",)}, "'wipe' belongs"),
+        ({"token": TokenTerms("https://id.example/t", "D1", b"secret")}, "without a token"),
+    ],
+)
+def test_what_no_device_of_the_list_can_be(folder, template, text):
+    """Told with the list, not by each board."""
+    with pytest.raises(HostError, match=f"bad-list: .*line 2: .*{text}"):
+        read_list(folder, listed(folder, "device\nD1\n"), **template)
+
+
+def test_a_list_for_a_server_of_another_name(folder):
+    settings = folder / "warden.toml"
+    settings.write_text(settings.read_text().replace('"127.0.0.1"', '"192.0.2.1"', 1))
+    with pytest.raises(HostError, match="certificate-name"):
+        read_list(folder, listed(folder, "device\nD1\n"))
 
 
 def test_a_list_that_is_not_there(folder, capsys):

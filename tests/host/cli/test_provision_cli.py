@@ -277,6 +277,35 @@ def test_slots_need_a_release_key(folder, tmp_path, capsys):
     assert main.run(call) == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "wrong"),
+    [
+        ("app-unknown", ("--app", "garden")),
+        ("reserved-command", ("--command", "wipe")),
+        ("bad-name", ("--type", "a type")),
+    ],
+)
+def test_what_no_device_can_be_is_told_before_a_port_is_opened(folder, capsys, code, wrong):
+    call = ("provision", "D1", "--board", "UNIX", "--port", "/dev/no-port", "--offline")
+    fails(capsys, "port-unknown", *call)
+    fails(capsys, code, *call, *wrong)
+
+
+def test_a_live_boards_package_needs_no_network(folder, own, capsys):
+    """Its vault has them. A device that is no live board's needs one, whatever else is asked."""
+    own.write_text(own.read_text().replace('"wired"', '"wifi"'))
+    board = ("--board", "UNIX", "--board-file", str(own), "--offline")
+    call = ("provision", "D1", *board, "--port", "/dev/no-port")
+    fails(capsys, "no-network", *call)
+    BoardRecord("D1", "aa", "UNIX", live=False).save(Fleet(folder))
+    fails(capsys, "no-network", *call)
+    BoardRecord("D1", "aa", "UNIX", live=True).save(Fleet(folder))
+    fails(capsys, "port-unknown", *call)
+    for more in (("--again",), ("--source", str(own))):
+        fails(capsys, "no-network", *call, *more)
+    fails(capsys, "no-network", "provision", "D1", *board[:-1], "--bundle", str(own) + "2")
+
+
 class Terminal:
     """Standard input of a person who is asked for a password."""
 

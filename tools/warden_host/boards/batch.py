@@ -56,7 +56,8 @@ def read(path: Path, template: Order, gate: Gate, fleet: Fleet, store: Store) ->
     """Return the entries of a CSV file with a header line. Raises bad-list with all its errors.
 
     template: what a line does not say, and an empty field. apps: separated by blanks. A file with
-    a column pin is a secret: key-permissions where others can read it
+    a column pin is a secret: key-permissions where others can read it. What holds for each device,
+    such as the name in the server's certificate, is raised as check_order() has it
     """
     lines = _lines(path)
     entries, errors = [], []
@@ -75,6 +76,7 @@ def read(path: Path, template: Order, gate: Gate, fleet: Fleet, store: Store) ->
         raise HostError("bad-list", f"{path}: " + "; ".join(errors[:_SHOWN] + more))
     if not entries:
         raise HostError("bad-list", f"{path} names no device")
+    provision.check_order(fleet, store, entries[0].order, is_new=False)  # what holds for all
     return entries
 
 
@@ -150,16 +152,11 @@ def _entry(
         otp=gate(described, kind),
         pin=_pin(board, described, given.get("pin", "").encode(), template.pin),
     )
-    provision.check_board(order)
-    apps = order.apps
-    known = {app.appid: app for app in store.apps()}
-    for appid in apps or ():
-        if appid not in known or order.type not in known[appid].types:
-            raise HostError("bad-list", f"no application {appid} serves type {order.type}")
+    provision.check_device(fleet, store, order)
     record = BoardRecord.load(fleet, order.device)
     exists = store.find(order.device) is not None
     done = exists and record is not None and record.live and not template.again
-    if not done:
+    if not exists or template.again:  # the vault of a board that was begun has its secret already
         enrol.bundle_part(store, order.device, order.otp)  # raises not-enrolled
     if exists and record is None and not template.again:
         raise HostError("device-exists", f"device {order.device} was provisioned already")
@@ -201,11 +198,12 @@ def choose(entries: list[Entry], later: list[Entry], chip: str, fleet: Fleet) ->
 
 
 class Finder:
-    """Finds each board that is plugged in, once, until no other one comes. On any thread.
+    """Find each board that is plugged in, once, until no further board comes. On any thread.
 
     wanted: a port's path, or ports.AUTO for every USB serial port. wait_s: seconds to wait for the
-    next board. wait(): called when that begins. A port that was away for _GONE_S has another
-    board, whatever its number: many USB chips have the same one. So has one that failed, again.
+    next board. wait(): called when that begins. A port that was away for _GONE_S has a new board,
+    whatever its number: many USB chips have the same one. So a board that failed is found again
+    when it was unplugged for as long.
     """
 
     def __init__(self, wanted: str, wait_s: float, wait: Callable[[], None]) -> None:
@@ -218,13 +216,15 @@ class Finder:
         self._busy: set[str] = set()
 
     def next(self, enough: Callable[[], bool] = lambda: False) -> str | None:
-        """Return the port of the next board; it is busy until done(). None: no other one came.
+        """Return the port of the next board; it is busy until done(). None: no further one.
 
         enough(): returns whether no board is needed any more, which ends the waiting.
         """
         with self._turn:
             if time.monotonic() > self._looked + _POLL_S * 10:
-                self._seen = dict.fromkeys(self._seen, time.monotonic())  # nobody looked meanwhile
+                self._seen = dict.fromkeys(
+                    self._seen, time.monotonic()
+                )  # nothing looked meanwhile
             limit = time.monotonic() + self._wait_s
             waiting = False
             while not enough():
@@ -241,7 +241,7 @@ class Finder:
             return None
 
     def done(self, port: str) -> None:
-        """Note that a board is no more worked on: its port may get another one."""
+        """Note that the work on a board has ended: its port may get the next board."""
         self._busy.discard(port)
 
     def _look(self) -> str | None:

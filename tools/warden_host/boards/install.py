@@ -21,7 +21,7 @@ def install(
     """Write the files, and return how many the board did not have.
 
     From the first write on a start ends at the REPL: boot.py and main.py are gone. Files of the
-    board that are none of Warden's stay, but for an application that gets another one.
+    board that are none of Warden's stay, but for an application that a new one replaces.
 
     progress(done, total): called with bytes
     Raises: board-unfit, board-full, board-failed, board-lost.

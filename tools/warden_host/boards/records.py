@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from warden_client import secretfile
 
 from warden_host import jsontext, names
+from warden_host.devices.provision import Order
 from warden_host.errors import HostError
 from warden_host.fleet import board_file
 from warden_host.fleet.fleet import Fleet
@@ -62,3 +63,9 @@ class BoardRecord:
             )
         except KeyError:
             raise HostError("database-damaged", f"{path.name} is no record of a board") from None
+
+
+def replaces_package(record: BoardRecord | None, order: Order) -> bool:
+    """Return whether an order asks for nothing but the package of a board that is live."""
+    more = order.again or order.networks or order.app_source is not None
+    return record is not None and record.live and not more

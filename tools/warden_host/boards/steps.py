@@ -16,7 +16,7 @@ from warden_host import jsontext
 from warden_host.boards import checks, install, package, programs, self_test, vault
 from warden_host.boards import replace as replace_package
 from warden_host.boards.connection import Board, BoardError
-from warden_host.boards.records import BoardRecord
+from warden_host.boards.records import BoardRecord, replaces_package
 from warden_host.devices import bundle, exchange, log_in, provision
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -104,6 +104,7 @@ class Provisioning:
             if record is not None and order.own_board is None and order.board == record.board:
                 self.plan = replace(self.plan, order=replace(order, own_board=record.own_board()))
             return self._replace_package(facts, device)
+        provision.check_board(order)  # a package alone needs no networks
         if _LIVE <= set(facts.files):  # it starts no more once the package is being written
             with suppress(BoardError):  # no Warden, or half of one: the next look tells
                 self._look_at_vault(facts, record)
@@ -152,13 +153,9 @@ class Provisioning:
         """
         order = self.plan.order
         known = self.store.find(order.device)
-        if (
-            known is None
-            or record is None
-            or not (record.live and record.is_chip(facts.unique_id))
-        ):
+        if known is None or record is None or not record.is_chip(facts.unique_id):
             return None
-        if order.again or order.networks or order.app_source is not None:
+        if not replaces_package(record, order):
             return None
         if not _LIVE <= set(facts.files):
             return None

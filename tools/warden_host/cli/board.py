@@ -9,11 +9,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from warden_host import control_client, jsontext
-from warden_host.boards import ports, steps
+from warden_host.boards import ports, records, steps
 from warden_host.boards.connection import Board
 from warden_host.cli import otp_options, screen
 from warden_host.cli.common import notify_serve
-from warden_host.devices import log_in
+from warden_host.devices import log_in, provision
 from warden_host.devices.provision import Order
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
@@ -172,6 +172,9 @@ def run(fleet: Fleet, order: Order, port: str, settings: Settings, complete: Com
 
     complete: as take_steps() has it.
     """
+    if not records.replaces_package(records.BoardRecord.load(fleet, order.device), order):
+        with Store(fleet.database) as store:
+            provision.check_order(fleet, store, order, is_new=False)
     if not settings.offline:
         check_serving(fleet)
     found = ports.choose(port)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from warden_host.boards.records import BoardRecord, replaces_package
 from warden_host.broker import connection
 from warden_host.cli import (
     bundle_file,
@@ -179,6 +180,11 @@ def provision_command(
         servers=servers.parse(",".join(listed_servers).split(",")) if listed_servers else (),
         own_board=own,
     )
+    alone = port is not None and listed is None  # one board, whose package may be replaced
+    if described is not None and not (
+        alone and replaces_package(BoardRecord.load(fleet, order.device), order)
+    ):
+        provision.check_board(order)  # before a board is touched
     log_in.brokers(
         fleet, connection.load(fleet).terms(type_, order.device), order.servers
     )  # raises
@@ -353,8 +359,6 @@ def _networks(
     wireless = described is None or described.joins_wifi
     if ssids and not wireless:
         raise HostError("bad-argument", f"board {board} has no Wi-Fi: its NETWORK names none")
-    if described is not None and wireless and not ssids:  # before a board is touched
-        raise HostError("no-network", f"board {board} joins Wi-Fi, and no network is named")
     if files and len(files) != len(ssids):
         raise HostError("bad-argument", "give one --wifi-password-file for each --wifi, or none")
     if files.count("-") > 1:

@@ -77,7 +77,7 @@ def wifi(
     if as_json:
         screen.print_json({"ok": True, "device": device, "networks": result})
     else:
-        screen.good(f"{device} is connected through it", "networks: " + _shown(result))
+        screen.good(f"{device} is connected by its new networks", "networks: " + _shown(result))
     return 0
 
 

@@ -208,21 +208,29 @@ def _with_room(order: Order, terms: connection.Terms) -> Order:
     return replace(order, limits=certificates.with_room(order.limits, order.certificate.kind))
 
 
-def check_order(fleet: Fleet, store: Store, order: Order) -> None:
+def check_order(fleet: Fleet, store: Store, order: Order, is_new: bool = True) -> None:
     """Raise what provision() would refuse, as far as it can be known: nothing is written.
 
-    Names of networks count, their passwords don't.
+    Names of networks count, their passwords don't. is_new: False where the device may be there
+    already, with a vault that is kept: its name and its secret for codes don't count.
     """
+    if is_new:
+        _check_name(store, order)
+    server_renewal.check_names(fleet)
+    issuer(fleet, check_device(fleet, store, order), order.certificate)(None)
+    if is_new:
+        enrol.bundle_part(store, order.device, order.otp)
+
+
+def check_device(fleet: Fleet, store: Store, order: Order) -> Device:
+    """Return the device that an order describes. Raises what no device can be."""
     names.check_id(order.device, "device ID")
     names.check_id(order.type, "device type")
-    _check_name(store, order)
-    server_renewal.check_names(fleet)
+    store.check_not_open(order.type, order.device)
     check_board(order)
     terms = connection.load(fleet).terms(order.type, order.device)
     check_needed(order.token, terms.auth)
-    device = _new_device(fleet, store, _with_room(order, terms), terms)
-    issuer(fleet, device, order.certificate)(None)
-    enrol.bundle_part(store, order.device, order.otp)
+    return _new_device(fleet, store, _with_room(order, terms), terms)
 
 
 def check_board(order: Order) -> None:
