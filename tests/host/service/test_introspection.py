@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tomli_w
 from cryptography.hazmat.primitives import serialization
-from host_kit import new_fleet, refused
+from host_kit import free_ports, new_fleet, refused
 from requests_kit import Authority, send
 from warden_client import secretfile
 from warden_host.devices import setup
@@ -163,7 +163,9 @@ def test_an_answer_counts_for_some_seconds(place: Place, monkeypatch) -> None:
         b'{"active": "true"}',
         b'{"active": 1}',
         b'{"active": true}',
-        b'{"active": true, "client_id": 1, "scope": "", "exp": 1}',
+        b'{"active": true, "client_id": 1, "scope": "", "exp": 9999999999}',
+        b'{"active": true, "client_id": "home", "exp": 9999999999}',
+        b'{"active": true, "client_id": "home", "scope": "", "exp": 9999999999, "jti": 1}',
         b'{"active": true, "client_id": "home", "scope": "", "exp": "1"}',
         b'{"active": true, "client_id": "home", "scope": "command:lock:set_relay", "exp": 1}',
         b"[" * 9000,
@@ -178,6 +180,37 @@ def test_hostile_answers(place: Place, monkeypatch, answer: bytes) -> None:
     with pytest.raises(introspection.HostError) as error:
         place.handler.introspection.claims("a token")
     assert error.value.code in ("unreachable", "token-invalid", "token-expired")
+
+
+def test_an_answer_with_another_status_counts_for_nothing(place: Place, monkeypatch) -> None:
+    answer = b'{"active": true, "client_id": "home", "scope": "", "exp": 9999999999}'
+    for status in (200, 500):
+        monkeypatch.setattr(Introspection, "_post", lambda *_, status=status: (status, answer))
+        if status == 200:
+            assert place.handler.introspection.claims("a token").appid == "home"
+        else:
+            with refused("unreachable"):
+                place.handler.introspection.claims("a token")
+
+
+def test_an_endpoint_that_is_not_there(place: Place) -> None:
+    place.configure(url=f"https://127.0.0.1:{free_ports(1)[0]}/introspect")
+    with refused("unreachable"):
+        place.handler.introspection.claims("a token")
+
+
+def test_a_key_that_can_not_be_read_is_no_pin(place: Place) -> None:
+    for certificate in (None, b"", b"\x30\x00"):
+        with refused("unreachable"):
+            place.handler.introspection._check_pin(certificate)
+
+
+def test_texts_that_are_no_token_are_not_asked_about(place: Place) -> None:
+    before = place.tokens.asked
+    for text in ("", "x" * (introspection.MAX_TOKEN + 1), "t\u00f6ken", "to\nken"):
+        with refused("token-invalid"):
+            place.handler.introspection.claims(text)
+    assert place.tokens.asked == before
 
 
 def test_made_up_tokens_are_asked_about_so_often(place: Place, monkeypatch) -> None:
@@ -206,14 +239,20 @@ def test_made_up_tokens_are_asked_about_so_often(place: Place, monkeypatch) -> N
         {"url": "http://127.0.0.1/introspect"},
         {"url": "https://user@host/introspect"},
         {"url": "https://host"},
+        {"url": "https://host/introspect#a"},
+        {"url": "https://host/introspect@b"},
+        {"url": 5},
         {"url": "https://host:65536/introspect"},
         {"url": "https://a..b/introspect"},
         {"pins": []},
         {"pins": ["ab"]},
         {"pins": "0" * 64},
+        {"pins": 5},
+        {"pins": [5]},
         {"cache_s": 61},
         {"cache_s": True},
         {"client_id": ""},
+        {"client_id": "x" * 513},
         {"clientid": "warden"},
     ],
 )

@@ -77,6 +77,8 @@ def test_a_passkey_logs_its_operator_in(world):
         {"more": b"\xa0", "flags": UP | UV | ED},  # extensions, which nobody asked for
         {"response": {"clientDataJSON": encode(b"{")}},
         {"response": {"clientDataJSON": "A" * 3000}},
+        {"response": {"clientDataJSON": 5}},
+        {"response": {"userHandle": None}},
         {"response": {"signature": "A" * 2000}},
         {"response": {"signature": None}},
         {"response": {"authenticatorData": ""}},

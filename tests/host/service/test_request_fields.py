@@ -4,9 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 from host_kit import refused
-from warden_host.service import request_fields, web_passwords
+from warden_host.service import request_fields, web_passwords, web_requests
+from warden_host.service.control import Caller
+from warden_host.service.live_requests import LiveRequests
 from warden_host.service.operators import AuditedSockets, Rights
 from warden_host.service.request_fields import read_number, read_policy, read_request, read_text
+from warden_host.service.run import _Dispatcher
+from warden_host.service.web_acts import WebActs
 
 SEND = {"device": "D1", "command": "set_relay"}
 
@@ -79,6 +83,59 @@ def test_policies_of_another_form(more):
         read_policy(line | more, known)
     with refused("not-applicable"):
         read_policy(line, SimpleNamespace(device="D1", next_policy=None))
+
+
+@pytest.mark.parametrize("operation", [None, 1, [], {}, "", "nothing"])
+def test_operations_that_are_none(operation):
+    with refused("control-malformed"):
+        _Dispatcher().handle({"op": operation}, Caller())
+
+
+def test_orders_of_the_owner_that_are_not_sent():
+    """One for the clock while this host's is in doubt, and one for a token that is no order."""
+    given: list[object] = []
+    in_doubt = SimpleNamespace(clock=lambda: SimpleNamespace(sealable=False))
+    handler = _Dispatcher()
+    handler.authority = SimpleNamespace(
+        ask=lambda question: question(in_doubt), submit=lambda request, _: given.append(request)
+    )
+    with refused("clock-jumped"):
+        handler.handle({"op": "clock", "device": "D1", "order": {"hex": "00"}}, Caller())
+    with refused("control-malformed"):
+        handler.handle({"op": "token", "device": "D1", "order": [1]}, Caller())
+    assert given == []
+    handler.handle({"op": "clock", "device": "D1"}, Caller())  # a question alone
+    handler.handle({"op": "token", "device": "D1", "order": {"renew": True}}, Caller())
+    assert [request.args for request in given] == [{}, {"renew": True}]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.0, True, "1", None, web_requests._MAX_ROWS + 1])
+def test_pages_of_another_size(count):
+    with refused("control-malformed"):
+        web_requests.look_ups(None, None)["audit"]({"count": count}, Caller())
+
+
+@pytest.mark.parametrize("after", [-1, 1.5, True, "1"])
+def test_marks_that_are_none(after):
+    with refused("control-malformed"):
+        LiveRequests(None, None).watch({"after": after}, Caller())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"devices": "D1"},
+        {"devices": []},
+        {"devices": ["D1", 2]},
+        {"devices": [["D1"]]},
+        {"devices": ["D1"], "remove": "no"},
+        {"devices": ["D1"], "remove": None},
+        {"devices": ["D1"] * 10_000},
+    ],
+)
+def test_groups_of_another_form(line):
+    with refused("control-malformed"):
+        WebActs(None, None).operations["group"]({"group": "g"} | line, Caller())
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,7 @@ def api(fleet):
             return caller if op == "command" else caller.next_line(0)
 
         ask.bans, ask.told, ask.sockets = bans, told, sockets  # type: ignore[attr-defined]
+        ask.made = made  # type: ignore[attr-defined]
         yield ask, now, sockets.refused
 
 
@@ -321,6 +322,34 @@ def test_strangers_origins_are_looked_up_within_a_rate(fleet, monkeypatch):
         token_of(fleet, replace(FULL, origins=(new,)))
         now[0] = 0.5
         assert allowed(new)
+
+
+def test_a_token_that_is_known_ends(fleet, api, monkeypatch):
+    ask, _, _ = api
+    text = token_of(fleet, FULL)[1]
+    assert ask(text)["application"] == "home"
+    later = time.time() + 10 * 365 * 86400
+    monkeypatch.setattr(web_api.time, "time", lambda: later)
+    with refused("token-expired"):
+        ask(text)
+
+
+def test_requests_of_another_form(fleet, api):
+    ask, _, _ = api
+    text = token_of(fleet, FULL)[1]
+    with refused("control-malformed"):
+        ask(text, op="nothing")
+    for before in (-1, 1.5, True, "1", None, (1 << 53) + 1):
+        with refused("bad-argument"):
+            ask(text, op="events", device="D1", before=before)
+
+
+def test_tokens_that_are_remembered_are_bounded(fleet, api, monkeypatch):
+    ask, _, _ = api
+    monkeypatch.setattr(web_api, "_MOST_KNOWN", 2)
+    for _ in range(4):
+        ask(token_of(fleet, FULL)[1])
+    assert len(ask.made._known) == 2
 
 
 def test_a_token_is_used_within_its_rate(fleet, api):

@@ -60,6 +60,18 @@ def test_a_session_ends_with_the_log_in_that_it_began_with(account, after):
     assert account.sessions.is_over(token, "alice")
 
 
+def test_a_session_is_its_operators_alone(account):
+    token = account.begin()
+    assert not account.sessions.is_over(token, "alice")
+    assert account.sessions.is_over(token, "bob")
+
+
+def test_what_is_no_session_is_not_fresh(account):
+    assert account.sessions.is_fresh(account.begin())
+    for token in ("x", "", None, 7):
+        assert not account.sessions.is_fresh(token)
+
+
 def test_a_session_ends_with_its_operator(account):
     token = account.begin()
     account.store.remove_operator("alice")

@@ -105,7 +105,6 @@ class WebSessions:
         with self._guard:
             session = self._sessions.get(key)
             if session is not None and self._is_old(session, now):
-                del self._sessions[key]
                 session = None
             if session is not None and not passive:
                 session.used = now
