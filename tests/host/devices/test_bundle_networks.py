@@ -5,6 +5,7 @@ from cli_kit import fails
 from warden_client.protocol import strictcbor
 from warden_host.devices import bundle
 from warden_host.devices.bundle import Network
+from warden_host.devices.token_terms import TokenTerms
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.store.store import Device, Pair
@@ -19,7 +20,7 @@ DEVICE = Device(
 )
 
 
-def build(*networks: Network) -> object:
+def build(*networks: Network, token: TokenTerms | None = None) -> object:
     data = bundle.build(
         DEVICE,
         host="broker.example",
@@ -30,6 +31,7 @@ def build(*networks: Network) -> object:
         authorities=[b"certificate"],
         pins=[bytes(32), bytes(31) + b"1"],
         networks=networks,
+        token=token,
     )
     return strictcbor.decode(data)["network"]
 
@@ -67,3 +69,10 @@ def test_a_password_is_not_shown() -> None:
 def test_a_board_that_joins_wifi_needs_a_network(folder, capsys) -> None:
     fails(capsys, "no-network", "provision", "D1", "--sim", "--board", "RPI_PICO_W")
     assert not (folder / "sim" / "D1").exists()
+
+
+def test_terms_of_a_token_that_no_device_takes() -> None:
+    build(token=TokenTerms("https://id.example/token", "lock-1", b"secret"))
+    with pytest.raises(HostError) as error:
+        build(token=TokenTerms("http://id.example/token", "lock-1", b"secret"))
+    assert error.value.code == "bad-argument"

@@ -92,6 +92,8 @@ def test_a_strangers_file_of_another_form_is_none(fleet):
         {"made": True},
         {"made": 1 << 40},
         {"end": b"\xff" * 8},  # no time that a clock could show
+        {"end": bytes(7) + b"\x01\x01"},  # a byte more
+        {"end": b"\x01"},
         {"signature": None},
         {"signature": 5},
         {"protected": {}},

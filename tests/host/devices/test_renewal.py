@@ -1,10 +1,12 @@
 """Renewals of certificates over the link: which rotation the device is asked to take."""
 
+import contextlib
 import time
 
 import pytest
-from host_kit import new_fleet
-from warden_host.devices import certificates, renewal
+from host_kit import new_fleet, refused
+from warden_host.devices import certificates, renewal, rotation
+from warden_host.errors import HostError
 from warden_host.fleet import client_pki
 from warden_host.protocol import policy
 from warden_host.store.store import Device, Store
@@ -47,3 +49,50 @@ def test_one_that_was_revoked_before_its_proof_is_replaced(fleet, revoked):
     assert len(valid) == 1 and (valid == [issued.row.serial]) is not revoked
     assert [body["id"] for body in sent] == [first.body["id"] + revoked]
     assert sent[0].get("instead", False) is revoked
+
+
+@pytest.mark.parametrize(
+    "result", [None, [], {}, {"key": 5}, {"key": "no hex"}, {"key": "00" * 63}]
+)
+def test_a_key_of_another_form_gets_no_certificate(fleet, result):
+    answer = {"ok": True, "reply": {"result": result}}
+    record = policy.record(auth="certificate")
+    with Store(fleet.database) as store:
+        store.add_device(Device("O1", "lock", "UNIX", "sealed", record, pairs=()))
+        ca = client_pki.load_issuer(fleet)
+        with refused("bad-body"):
+            renewal.renew(fleet, store, ca, "O1", pytest.fail, lambda: answer, print, 0.0)
+        assert store.valid_certificates("O1") == [] and store.rotation("O1") is None
+
+
+def test_a_certificate_that_the_device_refused_is_revoked(fleet):
+    record = policy.record(auth="certificate")
+
+    def ask(command, body):
+        return {"ok": False, "reply": {"error": "bad-body"}}
+
+    with Store(fleet.database) as store:
+        store.add_device(Device("O1", "lock", "UNIX", "sealed", record, pairs=()))
+        ca = client_pki.load_issuer(fleet)
+        with refused("command-refused"):
+            renewal.renew(fleet, store, ca, "O1", ask, pytest.fail, print, 0.0, on_host=True)
+        assert store.valid_certificates("O1") == [] and store.rotation("O1") is None
+        assert len(store.certificates()) == 1
+
+
+def test_an_unfinished_rotation_of_other_parts_comes_first(fleet, monkeypatch):
+    order: list[dict] = []
+    monkeypatch.setattr(
+        rotation, "complete_rotation", lambda _, store, one, *rest: order.append(one.body)
+    )
+    record = policy.record(auth="certificate")
+    with Store(fleet.database) as store:
+        store.add_device(Device("O1", "lock", "UNIX", "sealed", record, pairs=()))
+        with store.transaction():
+            store.add_rotation("O1", {"password": "x"})
+        ca = client_pki.load_issuer(fleet)
+        with contextlib.suppress(HostError):  # the other one stands for a finished one
+            renewal.renew(
+                fleet, store, ca, "O1", pytest.fail, pytest.fail, print, 0.0, on_host=True
+            )
+    assert [sorted(body) for body in order][0] == ["id", "password"]

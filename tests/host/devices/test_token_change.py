@@ -76,6 +76,27 @@ def test_replies_that_are_lost(lost):
     assert {order["id"] for order in device.orders} == {4}
 
 
+def test_another_change_meanwhile():
+    device = Device(settles=99)
+    ask = device.ask
+
+    def overtaken(order: dict[str, Any]) -> dict[str, Any]:
+        if device.asked == 1:
+            device.state["id"] = 9
+        return ask(order)
+
+    device.ask = overtaken  # type: ignore[method-assign]
+    assert "another change" in str(refused("not-applicable", device))
+
+
+def test_a_change_without_an_end_is_given_up():
+    device = Device()
+    device.lost = set(range(10_000))
+    with pytest.raises(HostError) as error:
+        token_terms.change("lamp", device.ask, TERMS, lambda _: None, 0.05)
+    assert (error.value.code, "no reply" in error.value.text) == ("timed-out", True)
+
+
 @pytest.mark.parametrize(
     ("reply", "code"),
     [

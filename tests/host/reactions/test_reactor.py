@@ -434,6 +434,46 @@ def test_who_needs_new_secrets_by_hand_is_not_let_in(tmp_path, case):
     house.store.close()
 
 
+@pytest.fixture
+def cut_off_meanwhile(house, monkeypatch):
+    """`warden revoke`, between what a change reads and its turn at the registry."""
+    real = quarantine.open_registry
+
+    def opened(fleet):
+        with house.store.transaction():
+            house.store.order_ending(DEVICE, revoked=True, wipe=False, moment=1.0)
+        return real(fleet)
+
+    monkeypatch.setattr(quarantine, "open_registry", opened)
+
+
+@pytest.mark.parametrize("change", [quarantine.begin_readmission, quarantine.complete_readmission])
+def test_who_is_cut_off_meanwhile_is_not_let_in(house, cut_off_meanwhile, change):
+    with house.store.transaction():
+        house.store.set_reaction(DEVICE, Reaction(QUARANTINE, "replayed", "", 1.0))
+    before = house.account
+    with refused("revoked"):
+        change(house.fleet, house.store, DEVICE)
+    assert house.account == before
+    assert house.store.device(DEVICE).reaction is not None
+
+
+def test_who_is_cut_off_meanwhile_is_not_let_in_by_a_quarantine(house, cut_off_meanwhile):
+    """A quarantine enables the account again, once its connection is dropped."""
+    before = house.account
+    reaction = Reaction(QUARANTINE, "replayed", "", 1.0)
+    assert not quarantine.apply(house.fleet, house.store, DEVICE, reaction)
+    assert house.account == before
+
+
+def test_a_reaction_to_a_device_that_is_cut_off_does_nothing(house):
+    with house.store.transaction():
+        house.store.order_ending(DEVICE, revoked=True, wipe=False, moment=1.0)
+    reaction = Reaction(QUARANTINE, "replayed", "", 1.0)
+    assert not quarantine.apply(house.fleet, house.store, DEVICE, reaction)
+    assert house.store.device(DEVICE).reaction is None
+
+
 def test_provisioning_again_ends_a_reaction(house):
     with house.store.transaction():
         house.store.set_reaction(DEVICE, Reaction(DEREGISTER, "tampered", "", 1.0))

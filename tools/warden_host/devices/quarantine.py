@@ -70,10 +70,7 @@ def begin_readmission(fleet: Fleet, store: Store, device: str) -> Reaction:
     Raises: not-applicable where only new secrets by hand will do.
     """
     known = store.device(device)
-    reaction = known.reaction
-    check_readmission(known)
-    if reaction is None:
-        raise HostError("not-applicable", f"no reaction of the fleet restricts {device}")
+    reaction = check_readmission(known)
     with store.transaction():
         store.set_reaction(device, replace(reaction, kind=QUARANTINE, readmitting=True))
         store.end_ending(device)
@@ -103,8 +100,11 @@ def complete_readmission(fleet: Fleet, store: Store, device: str) -> None:
         gateways.follow(accounts, store, device)
 
 
-def check_readmission(known: Device) -> None:
-    """Raise not-applicable where a device must be provisioned again, and say why."""
+def check_readmission(known: Device) -> Reaction:
+    """Return the reaction that restricts a device.
+
+    Raises not-applicable where there is none or the device must be provisioned again, and says why.
+    """
     reaction, ending = known.reaction, known.ending
     why = ""
     if reaction is None:
@@ -117,11 +117,12 @@ def check_readmission(known: Device) -> None:
         why = "has a copy with the same keys, which would get the new secrets as well"
     elif ending is not None and connection.of_record(known.policy).uses("certificate"):
         why = "logs in by a certificate, which was revoked"
-    if why:
+    if why or reaction is None:
         bench = "provision it again at the bench, with all-new secrets"
         free = reaction is None and ending is None
         hint = "`warden devices` lists those that are" if free else bench
         raise HostError("not-applicable", f"{known.device} {why}", hint)
+    return reaction
 
 
 def _quarantined(known: Device) -> Account:
