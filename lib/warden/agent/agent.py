@@ -1,7 +1,5 @@
-"""Agent: the tasks of a device on asyncio: its connection, its timers and its commands.
-
-agent/build.py makes it. An application sees agent/device.py, features see agent/interface.py.
-"""
+"""Agent: the tasks of a device on asyncio (connection, timers, commands), made by agent/build.py.
+Applications see agent/device.py, features agent/interface.py."""
 
 import asyncio
 import gc
