@@ -103,7 +103,7 @@ def complete_readmission(fleet: Fleet, store: Store, device: str) -> None:
 def check_readmission(known: Device) -> Reaction:
     """Return the reaction that restricts a device.
 
-    Raises not-applicable where there is none or the device must be provisioned again, and says why.
+    Raises not-applicable, and says why: there is none, or the device must be provisioned again.
     """
     reaction, ending = known.reaction, known.ending
     why = ""
