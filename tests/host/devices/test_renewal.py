@@ -96,3 +96,39 @@ def test_an_unfinished_rotation_of_other_parts_comes_first(fleet, monkeypatch):
                 fleet, store, ca, "O1", pytest.fail, pytest.fail, print, 0.0, on_host=True
             )
     assert [sorted(body) for body in order][0] == ["id", "password"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending", "code"),
+    [
+        ({"auth": "password"}, False, "not-applicable"),
+        ({"mode": "plain"}, False, "not-applicable"),
+        ({}, True, "revoked"),
+    ],
+)
+def test_devices_whose_certificate_is_not_renewed_over_the_link(fleet, changes, ending, code):
+    record = policy.record(**({"auth": "certificate"} | changes))
+    mode = changes.get("mode", "sealed")
+    with Store(fleet.database) as store:
+        store.add_device(Device("O1", "lock", "UNIX", mode, record, pairs=()))
+        if ending:
+            with store.transaction():
+                store.order_ending("O1", revoked=False, wipe=True, moment=1.0)
+        ca = client_pki.load_issuer(fleet)
+        with refused(code):
+            renewal.renew(fleet, store, ca, "O1", pytest.fail, pytest.fail, print, 0.0)
+        assert store.certificates() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("bad-body", "command-refused"), ("busy", "timed-out")]
+)
+def test_a_device_that_makes_no_key(fleet, error, code):
+    record = policy.record(auth="certificate")
+    answer = {"ok": False, "reply": {"error": error}}
+    with Store(fleet.database) as store:
+        store.add_device(Device("O1", "lock", "UNIX", "sealed", record, pairs=()))
+        ca = client_pki.load_issuer(fleet)
+        with refused(code):
+            renewal.renew(fleet, store, ca, "O1", pytest.fail, lambda: answer, print, -1.0)
+        assert store.certificates() == []

@@ -88,3 +88,15 @@ def test_a_broker_that_shows_the_old_certificate_is_named(tmp_path, monkeypatch)
 
 def test_a_certificate_without_names(tmp_path):
     assert server_renewal.names(pki.load_ca(new_fleet(tmp_path).keys).certificate) == []
+
+
+def test_a_name_that_the_certificate_lacks(tmp_path):
+    fleet = new_fleet(tmp_path)
+    server_renewal.check_names(fleet)
+    path = fleet.keys / "server.crt"
+    leaf = pki.load_ca(fleet.keys).issue(
+        ("other.example",), key=pki.load_key(fleet.keys / "server.key")
+    )
+    path.write_bytes(leaf.certificate_pem())
+    with refused("certificate-name"):
+        server_renewal.check_names(fleet)
