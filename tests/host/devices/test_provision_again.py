@@ -78,6 +78,47 @@ def test_a_swap_that_was_cut_off_is_taken_back(folder, home):
     assert [path.name for path in home.parent.iterdir() if path.is_dir()] == ["D1"]
 
 
+def test_a_swap_that_was_cut_off_and_then_fails_again(folder, home, monkeypatch):
+    """The old device comes back to its place."""
+    home.rename(home.with_name(".D1.old"))
+    monkeypatch.setattr(type(home), "rename", fails_from(home.with_name(".D1.new")))
+    assert main.run(["provision", "D1", "--sim", "--again"]) != 0
+    assert untouched(home)
+
+
+def fails_from(source):
+    """`Path.rename` that fails for this folder, as where the process is cut there."""
+    rename = type(source).rename
+
+    def renamed(path, target):
+        if path == source:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    return renamed
+
+
+def test_a_swap_that_was_cut_off_at_its_end(folder, home):
+    """Both folders are there: the old one is of no more use."""
+    old = home.with_name(".D1.old")
+    (old / "root").mkdir(parents=True)
+    (old / "root" / "vault").write_text("an older one")
+    assert main.run(["provision", "D1", "--sim", "--again"]) == 0
+    assert not old.exists()
+    assert [path.name for path in home.parent.iterdir() if path.is_dir()] == ["D1"]
+
+
+def test_files_that_can_not_be_written_leave_nothing(folder, home, monkeypatch):
+    def full(_tree, fresh, *_):
+        (fresh / "root").mkdir(parents=True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(provision.device_files, "write_files", full)
+    assert main.run(["provision", "D1", "--sim", "--again"]) != 0
+    assert untouched(home)
+    assert [path.name for path in home.parent.iterdir() if path.is_dir()] == ["D1"]
+
+
 def test_fleet_db_is_free_while_the_broker_is_asked(folder, home, free_at_the_broker):
     assert main.run(["provision", "D1", "--sim", "--again", "--type", "lock"]) == 0
     assert free_at_the_broker == ["remove", "put"]

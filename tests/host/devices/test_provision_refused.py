@@ -55,10 +55,15 @@ CASES = {
     "plain without TLS": ("bad-argument", NO_TLS, {"plain": True}),
 }
 
+OF_NEW = ("a device that is there", "no secret for codes")
+
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("look", [True, False], ids=["look", "provision"])
-def test_an_order_that_is_refused(case, look, fleet, store):
+@pytest.mark.parametrize("way", ["look", "look at what may be there", "provision"])
+def test_an_order_that_is_refused(case, way, fleet, store):
+    if way == "look at what may be there" and case in OF_NEW:
+        provision.check_order(fleet, store, provision.Order("D9", "relay"), is_new=False)
+        return
     code, settings, changes = CASES[case]
     if settings:
         fleet = set_up(fleet, settings)
@@ -66,10 +71,10 @@ def test_an_order_that_is_refused(case, look, fleet, store):
     before = dynsec.load(fleet.broker), store.names()
     sent = []
     with pytest.raises(HostError) as caught:
-        if look:
-            provision.check_order(fleet, store, order)
-        else:
+        if way == "provision":
             provision.provision_board(fleet, store, order, lambda *secrets: sent.append(secrets))
+        else:
+            provision.check_order(fleet, store, order, is_new=way == "look")
     assert caught.value.code == code, caught.value
     assert sent == []
     assert (dynsec.load(fleet.broker), store.names()) == before

@@ -324,12 +324,9 @@ def _check_name(store: Store, order: Order) -> Device | None:
 def _replace_folder(fresh: Path, home: Path) -> Iterator[None]:
     """Put the new folder in the old one's place; put it back where the block fails."""
     old = home.with_name(f".{home.name}.old")
-    if old.exists():  # a power cut between two renames
-        if home.exists():
+    if home.exists():  # else old is the device, of a swap that was cut between its renames
+        if old.exists():
             shutil.rmtree(old)
-        else:
-            old.rename(home)
-    if home.exists():
         home.rename(old)
     try:
         fresh.rename(home)
