@@ -25,7 +25,7 @@ HOST_ARCHITECTURE = "x64"
 KEPT = REPO / "build" / "built"
 KEPT_S = 24 * 3600
 _HOST = tuple(f"examples/{name}/" for name in ("application", "demo", "gateway"))
-_OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|measure_kit)\.py")
+_OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|\w+_kit)\.py")
 
 
 def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
