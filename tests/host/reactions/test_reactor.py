@@ -466,6 +466,23 @@ def test_who_is_cut_off_meanwhile_is_not_let_in_by_a_quarantine(house, cut_off_m
     assert house.account == before
 
 
+@pytest.mark.parametrize("end", ["remove_device", "end_reaction"])
+def test_a_quarantine_that_ended_meanwhile_restricts_nothing(house, monkeypatch, end):
+    real = quarantine.open_registry
+
+    def opened(fleet):
+        with house.store.transaction():
+            getattr(house.store, end)(DEVICE)
+        return real(fleet)
+
+    monkeypatch.setattr(quarantine, "open_registry", opened)
+    before = house.account
+    reaction = Reaction(QUARANTINE, "replayed", "", 1.0)
+    assert not quarantine.apply(house.fleet, house.store, DEVICE, reaction)
+    assert not quarantine.is_due(house.store, "nobody", QUARANTINE)
+    assert house.account == before
+
+
 def test_a_reaction_to_a_device_that_is_cut_off_does_nothing(house):
     with house.store.transaction():
         house.store.order_ending(DEVICE, revoked=True, wipe=False, moment=1.0)
