@@ -1,10 +1,11 @@
 """`warden wifi` before it reaches a device: options, passwords, and what the socket takes."""
 
 import io
+import json
 import sys
 
 import pytest
-from cli_kit import fails
+from cli_kit import fails, said
 from warden_host import control_client
 from warden_host.cli import main
 from warden_host.errors import HostError
@@ -70,6 +71,35 @@ def test_a_password_is_never_an_argument(device, capsys, asked, tmp_path, monkey
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         assert main.run(["wifi", device, "--add", "new", "--password-file", "-"]) == 2
         assert "bad-argument" in capsys.readouterr().err
+
+
+def test_what_is_shown(device, capsys, asked):
+    capsys.readouterr()
+    assert main.run(["wifi", device]) == 0
+    assert "networks of D1: garden" in capsys.readouterr().out
+    assert main.run(["wifi", device, "--json"]) == 0
+    assert said(capsys) == {"ok": True, "device": "D1", "networks": ["garden"], "pending": None}
+    new = ("wifi", device, "--add", "new", "--open")
+    assert main.run([*new]) == 0
+    assert "networks: new" in capsys.readouterr().out
+    assert main.run([*new, "--json"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == {"ok": True, "device": "D1", "networks": ["new"]}
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ({"id": 4, "proved": 3, "pending": ["new", "garden"]}, "it tries a change: new, garden"),
+        ({"id": 4, "proved": 3, "pending": None}, "its last change gave no connection"),
+    ],
+)
+def test_a_change_that_has_not_worked(device, capsys, monkeypatch, state, text):
+    result = {"networks": ["garden"]} | state
+    answer = {"ok": True, "reply": {"ok": True, "result": result}}
+    monkeypatch.setattr(control_client, "call", lambda *_: answer)
+    assert main.run(["wifi", device]) == 0
+    assert text in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

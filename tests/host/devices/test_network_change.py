@@ -112,6 +112,7 @@ def test_which_networks_stay():
     change(device, HOUSE, "cafe")
     assert device.orders[0]["keep"] == ["garden"]
     assert device.orders[0]["add"] == ["house", "a new password"]
+    assert change(Device(names=("house",)), HOUSE) == ["house"]  # with a new password
     device = Device(names=("garden", "cafe"))
     assert change(device, None, "garden") == ["cafe"]
     assert device.orders[0]["add"] is None

@@ -78,7 +78,7 @@ def test_the_list_shows_it(folder, capsys, answered):
 def test_only_a_policy_that_allows_it(folder, capsys, answered):
     assert main.run(["provision", "D1", "--sim", "--development"]) == 0
     assert main.run(["provision", "D2", "--sim"]) == 0
-    assert main.run(["provision", "D3", "--sim", "--plain"]) == 0
+    assert main.run(["provision", "D3", "--sim", "--plain", "--development"]) == 0
     capsys.readouterr()
     del answered[:]
     assert main.run(["develop", "D1", "--yes", "--json"]) == 0
@@ -90,7 +90,12 @@ def test_only_a_policy_that_allows_it(folder, capsys, answered):
         fails(capsys, "not-applicable", "develop", device, "--yes")
     for seconds in ("59", "86401"):
         fails(capsys, "bad-argument", "develop", "D1", "--yes", "--seconds", seconds)
+    fails(capsys, "bad-name", "develop", "D/1", "--yes")
     assert len(answered) == 2
+    assert main.run(["develop", "D1", "--yes", "--seconds", "600"]) == 0
+    assert "console open, for 600 seconds" in capsys.readouterr().out
+    assert main.run(["develop", "D1", "--end", "--seconds", "5"]) == 0
+    assert "console closed" in capsys.readouterr().out
 
 
 def test_it_asks_first(folder, capsys, answered, monkeypatch):
