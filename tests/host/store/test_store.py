@@ -6,8 +6,10 @@ from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.store import events, incidents, key_triggers
+from warden_host.store.alarm_backlog import AlarmBacklog
 from warden_host.store.store import App, Device, Pair, Store
 from warden_host.store.tokens import Token
+from warden_host.store.web_logins import WebLogin
 
 PAIR = Pair("authority", bytes(32), bytes(range(32)), ("set_relay",))
 D1 = Device("D1", "relay", "UNIX", "sealed", policy.record(), pairs=(PAIR,))
@@ -400,3 +402,17 @@ def test_a_database_from_before_pins_gets_their_table(tmp_path):
         with Store(path) as opened:
             assert opened.pins("D1") in ([], [b"L" * 32, b"B" * 32])
             opened.set_pins("D1", [b"L" * 32, b"B" * 32])
+
+
+def test_a_log_in_is_an_operators(known):
+    with refused("operator-unknown"):
+        known.put_web_login(WebLogin("nobody", "a hash", bytes(20)))
+    with refused("operator-unknown"):
+        known.put_passkey_code("nobody", bytes(32), 1.0)
+
+
+def test_alarms_of_another_form_are_damage(tmp_path):
+    with AlarmBacklog(tmp_path / "fleet.db") as backlog:
+        backlog.set_alarm_backlog([1])  # type: ignore[arg-type]
+        with refused("database-damaged"):
+            backlog.alarm_backlog()
