@@ -64,10 +64,9 @@ def pico(world: World, firmware: Path, form: str) -> Iterator[Pico]:
 
 
 def test_start_and_obey(world: World, pico: Pico, form: str, repo: Path) -> None:
-    marks = pico.marks("started")
+    marks = first_connection(pico)
     variable = "FROZEN" if form == "frozen" else "FIRMWARE"
     write_rows(repo / "build" / "pico" / f"{form}.json", list(rows(form, marks)), variable)
-    assert [mark.name for mark in marks] == STEPS
     peaks = {"start": pico.stack_peak()}
     assert world.fleet_event("event", name="temperature").body == {"c": 20}
     assert world.command("set_relay", on=1) == {"on": 1}
@@ -107,6 +106,21 @@ def test_start_and_obey(world: World, pico: Pico, form: str, repo: Path) -> None
     )
     # Beyond its 8,192 bytes the C stack of this chip runs into the heap, without an error.
     assert deepest <= STACK_MOST, peaks
+
+
+def first_connection(pico: Pico) -> list[Mark]:
+    """Return the marks of a start whose first connection stood.
+
+    A busy machine may lose one: the board waits for seconds of its own clock, which does not go
+    slower while its peers on this machine wait for the processor.
+    """
+    for _ in range(3):
+        marks = pico.marks("started")
+        if [mark.name for mark in marks] == STEPS:
+            return marks
+        pico.stop()
+        pico.start()
+    raise AssertionError(marks)
 
 
 def rows(form: str, marks: list[Mark]) -> Iterator[Row]:
