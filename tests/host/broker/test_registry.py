@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from host_kit import new_fleet, refused
@@ -204,3 +205,16 @@ def test_the_administrators_port_speaks_tls_alone(made):
             except ConnectionError:
                 answer = b""
             assert not answer.startswith(b"\x20")  # no CONNACK
+
+
+def test_passwords_where_an_application_goes_meanwhile(made, monkeypatch):
+    """A running authority removes one whose devices have all been told."""
+    own = registry.own_passwords(made)
+    gone = made.keys / "app-gone.password"
+    there = list(made.keys.glob("app-*.password"))
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [gone, *there])
+    assert registry.own_passwords(made) == own
+    gone.write_text("x")
+    gone.chmod(0o644)
+    with refused("key-permissions"):
+        registry.own_passwords(made)

@@ -303,6 +303,10 @@ def test_journals_are_bounded(folder):
     for number in range(many._MOST_JOURNALS + 5):
         many.Journal(fleet, [number]).start(set())
     assert len(list((folder / many.FOLDER).iterdir())) == many._MOST_JOURNALS
+    # One that another run removes at its end, between being listed and looked at.
+    (folder / many.FOLDER / "gone.jsonl").symlink_to(folder / "nothing")
+    many.Journal(fleet, [number]).start(set())
+    assert not (folder / many.FOLDER / "gone.jsonl").is_symlink()
     last = many.Journal(fleet, [number])
     last.add("D1")
     assert last.read() == {"D1"}

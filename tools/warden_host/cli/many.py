@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from warden_client import secretfile
@@ -58,7 +59,7 @@ class Journal:
         """Begin a run; the oldest journals of other runs go."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         secretfile.write(self._path, "".join(f"{one}\n" for one in sorted(done)).encode())
-        known = sorted(self._folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+        known = sorted(self._folder.glob("*.jsonl"), key=_modified)
         for path in known[:-_MOST_JOURNALS]:
             path.unlink(missing_ok=True)
 
@@ -70,6 +71,14 @@ class Journal:
     def end(self) -> None:
         """Remove the journal of a run that is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    """Return when a journal was written last; 0 where another run's end removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def run(

@@ -70,7 +70,11 @@ def own_passwords(fleet: Fleet) -> dict[str, str]:
         passwords[names.GUARD] = secretfile.read(fleet.keys / GUARD_PASSWORD).decode()
     for path in fleet.keys.glob("app-*.password"):
         appid = path.name.removeprefix("app-").removesuffix(".password")
-        passwords[names.app_client(appid)] = fleet.app_password(appid).decode()
+        try:
+            passwords[names.app_client(appid)] = fleet.app_password(appid).decode()
+        except HostError as error:
+            if error.code != "key-missing":  # the application was removed meanwhile
+                raise
     return passwords
 
 
