@@ -7,6 +7,7 @@ the last hello of each device that the authority proved, so that no older one co
 
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def served(store: Store) -> list[App]:
     """Return the applications that `warden serve` logs in as, besides the authority."""
     exported = store.exported()
     return [app for app in store.apps() if app.appid not in exported]
+
+
+def for_served(store: Store, work: Callable[[list[App]], None]) -> None:
+    """Call work(served(store)), again where an application goes between its row and its password.
+
+    Raises: what work() does; key-missing where the application of that password is still there.
+    """
+    while True:
+        apps = served(store)
+        try:
+            return work(apps)
+        except HostError as error:
+            if error.code != "key-missing" or served(store) == apps:
+                raise
 
 
 def document(fleet: Fleet, store: Store, appid: str) -> dict[str, Any]:

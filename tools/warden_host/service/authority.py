@@ -181,15 +181,17 @@ class Authority:
         """Connect and disconnect applications, and accept devices, as fleet.db has them now."""
         with self._changing, Store(self._fleet.database) as store:
             self.known.read(store, self.floods.reset)
-            served = app_export.served(store)
             self.do(lambda engine: engine.exported.cache_clear())
-            for appid in outdated(self._fleet, self._links, served):
-                self._links.pop(appid).close()
-                self.on_link_change(appid, False)
-            for app in served:
-                if app.appid not in self._links:  # twice, they would kick each other for ever
-                    self._connect(app)
-                    self._links[app.appid].wait(_UP_S)
+            app_export.for_served(store, self._connect_served)
+
+    def _connect_served(self, served: list[App]) -> None:
+        for appid in outdated(self._fleet, self._links, served):
+            self._links.pop(appid).close()
+            self.on_link_change(appid, False)
+        for app in served:
+            if app.appid not in self._links:  # twice, they would kick each other for ever
+                self._connect(app)
+                self._links[app.appid].wait(_UP_S)
 
     def do(self, work: Work) -> None:
         """Queue work for the engine, ahead of all messages. Raises not-serving if it is full."""
