@@ -63,10 +63,10 @@ def test_pages_work_without_the_script(browser: Any, filled: Service) -> None:
     """They do what forms and links do, and announce no stream that never comes."""
     with page_of(browser, java_script_enabled=False) as page:
         log_in(page, url_of(filled), "alice")
-        assert not page.locator("#link").is_visible()
+        page.locator("#link").wait_for(state="hidden")
         page.get_by_role("link", name=console_kit.DEVICE).click()
         page.get_by_role("heading", name="History").wait_for()
-        assert not page.locator("#link").is_visible()
+        page.locator("#link").wait_for(state="hidden")
         page.get_by_label("Command", exact=True).fill("set_relay")
         page.get_by_role("button", name="Send", exact=True).click()
         page.locator("section.verdict").wait_for()
