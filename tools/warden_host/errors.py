@@ -70,7 +70,9 @@ _HINTS = {
     "crl-damaged": "`warden cert crl` writes it anew",
     "database-damaged": _RESTORE,
     "device-cloned": f"find the copy; {_AGAIN}, and the copy's become invalid",
-    "messages-lost": "see which device floods, and whether this machine is too slow: `warden watch`",
+    "messages-lost": (
+        "see which device floods, and whether this machine is too slow: `warden watch`"
+    ),
     "account-flood": "find out why it sends so much, then `warden readmit ACCOUNT`",
     "device-flood": "find out why it sends so much, then `warden readmit DEVICE`",
     "device-exists": f"choose another ID; {_AGAIN}, and the old ones become invalid",
@@ -145,7 +147,9 @@ _HINTS = {
     "login-stale": "log in again",
     "address-refused": "`warden bans list` says why; `warden bans lift` takes a ban back",
     "passkey-refused": "try again, on the console's own page",
-    "passkey-cloned": "remove this passkey, and register one anew: `warden operator passkeys NAME`",
+    "passkey-cloned": (
+        "remove this passkey, and register one anew: `warden operator passkeys NAME`"
+    ),
     "passkey-unavailable": "open the console under a host name: `warden serve --web NAME:PORT`",
     "login-refused": "`warden operator login NAME` sets a new password and code",
     "session-ended": "log in again",

@@ -222,9 +222,8 @@ class Finder:
         """
         with self._turn:
             if time.monotonic() > self._looked + _POLL_S * 10:
-                self._seen = dict.fromkeys(
-                    self._seen, time.monotonic()
-                )  # nothing looked meanwhile
+                # Nothing looked meanwhile: no port counts as away for that time.
+                self._seen = dict.fromkeys(self._seen, time.monotonic())
             limit = time.monotonic() + self._wait_s
             waiting = False
             while not enough():

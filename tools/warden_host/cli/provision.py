@@ -286,9 +286,10 @@ def _check_reachable(fleet: Fleet, order: provision.Order) -> None:
     if order.networks and all(host in ("127.0.0.1", "::1", "localhost") for host in hosts):
         raise HostError(
             "bad-argument",
-            f"devices of this fleet connect to {host}: a board would look for the broker on itself",
-            "make a fleet for boards: `warden init FLEET --host NAME --listen 0.0.0.0`, where NAME "
-            "is this machine's name or address in the board's network",
+            f"devices of this fleet connect to {host}: a board would look for the broker on"
+            " itself",
+            "make a fleet for boards: `warden init FLEET --host NAME --listen 0.0.0.0`, where"
+            " NAME is this machine's name or address in the board's network",
         )
 
 
