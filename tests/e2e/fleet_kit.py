@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import process_kit
 import server_kit
+from port_kit import free_ports
 from warden_host.broker.mosquitto.broker import Broker
 from warden_host.devices import provision, setup
 from warden_host.engine.events import FleetEvent
@@ -29,14 +30,6 @@ TYPE, DEVICE = "relay", "D1"
 # A test that passes waits for the thing itself, however slow the machine is.
 PATIENCE_S = process_kit.PATIENCE_S
 PROBE = Path(__file__).parent / "device" / "probe.py"
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((server_kit.HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from delivery_kit import HERE, Mailbox
 from fleet_kit import Board, Journal, program, wait_until
-from host_kit import free_ports
+from port_kit import free_ports
 
 REPO = Path(__file__).resolve().parents[2]
 TYPE = "lock"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import server_kit
-from fleet_kit import Board, World, free_ports
+from fleet_kit import Board, World
 from link_kit import Driver
+from port_kit import free_ports
 from server_kit import HOST, context, listening, over_tls
 from warden_host.fleet import pki
 from warden_host.fleet.servers import Server

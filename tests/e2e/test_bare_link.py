@@ -10,7 +10,8 @@ import paho.mqtt.client as mqtt
 import pytest
 import server_kit
 import tomli_w
-from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, free_ports
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World
+from port_kit import free_ports
 from warden_host.broker.connection import ACCEPTED
 from warden_host.engine.request import Request
 from warden_host.errors import HostError

@@ -10,7 +10,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from fleet_kit import DEVICE, TYPE, Board, Journal, World, wait_until
-from host_kit import free_ports
+from port_kit import free_ports
 from process_kit import child
 from warden_client import secretfile
 from warden_host.broker.mosquitto.broker import find_binary

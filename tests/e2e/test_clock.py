@@ -12,8 +12,9 @@ import pytest
 import server_kit
 from clock_kit import WOKE, false_clock, is_today
 from cryptography.hazmat.primitives import serialization
-from fleet_kit import DEVICE, Board, World, forwarding, free_ports, leaf
+from fleet_kit import DEVICE, Board, World, forwarding, leaf
 from link_kit import Driver
+from port_kit import free_ports
 from warden_host.fleet import pki
 
 FLOOR = (

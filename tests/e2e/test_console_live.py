@@ -6,7 +6,7 @@ from typing import Any
 import console_kit
 import pytest
 from browser_kit import chromium, page_of
-from fleet_kit import free_ports
+from port_kit import free_ports
 from warden_host.engine.events import FleetEvent
 from warden_host.service.console import WebAddress
 from warden_host.service.run import Service, serving

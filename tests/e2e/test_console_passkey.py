@@ -8,7 +8,8 @@ from typing import Any
 
 from browser_kit import check_accessible, chromium, page_of
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from host_kit import free_ports, new_fleet
+from host_kit import new_fleet
+from port_kit import free_ports
 from warden_host.cli import main
 from warden_host.devices import setup
 from warden_host.fleet import pki

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 from broker_kit import Client
-from fleet_kit import PATIENCE_S, TYPE, Board, World, free_ports, wait_until
+from fleet_kit import PATIENCE_S, TYPE, Board, World, wait_until
+from port_kit import free_ports
 from warden_host.broker.connection import ACCEPTED
 from warden_host.broker.mosquitto import dynsec
 from warden_host.devices import gateways, revocation

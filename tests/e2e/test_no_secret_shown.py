@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_kit import PATIENCE_S, free_ports
+from fleet_kit import PATIENCE_S
+from port_kit import free_ports
 from process_kit import child
 from warden_host.broker.accounts import device_password
 from warden_host.cli import main

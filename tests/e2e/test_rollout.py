@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import server_kit
-from fleet_kit import PATIENCE_S, Journal, free_ports
+from fleet_kit import PATIENCE_S, Journal
 from nginx_kit import Nginx
+from port_kit import free_ports
 from process_kit import child
 from warden_host.fleet import pki
 from warden_host.fleet.fleet import Fleet

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
-from fleet_kit import Journal, free_ports, wait_until
+from fleet_kit import Journal, wait_until
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from standalone_kit import HOST, Program, keys
 from warden_host.broker.mosquitto.broker import find_binary

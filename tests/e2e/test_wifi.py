@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import server_kit
-from fleet_kit import DEVICE, PATIENCE_S, Board, World, free_ports
+from fleet_kit import DEVICE, PATIENCE_S, Board, World
+from port_kit import free_ports
 from warden_host.cli import main
 from warden_host.devices.bundle import Network
 from warden_host.names import AUTHORITY

@@ -5,8 +5,9 @@ import sqlite3
 import pytest
 from cli_kit import fake
 from engine_kit import POLICY, K, Stage
-from host_kit import PeerDevice, free_ports
+from host_kit import PeerDevice
 from hypothesis import settings
+from port_kit import free_ports
 from session_kit import Pair
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main

@@ -8,7 +8,6 @@ it shares no line with tools/warden_host, so that each checks the other.
 import hashlib
 import hmac
 import os
-import socket
 from pathlib import Path
 
 import cbor2
@@ -16,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from port_kit import free_ports
 from warden_host.devices import setup
 from warden_host.errors import HostError
 from warden_host.fleet import fleet
@@ -50,17 +50,6 @@ class _Refused:
         assert error.code == self.code, error
         self.said = f"{error} {error.hint}"
         return True
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def new_fleet(folder: Path, commands=("set_relay",)) -> fleet.Fleet:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host_kit import free_ports
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_kit import World, forwarding, free_ports, leaf
+from fleet_kit import World, forwarding, leaf
 from pico_kit import HOST, PATIENCE_S
+from port_kit import free_ports
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import server_kit
 from board_kit import STEPS, Seen, provision_board
-from fleet_kit import World, forwarding, free_ports, leaf
+from fleet_kit import World, forwarding, leaf
 from pico_kit import HOST, NETWORK, PATIENCE_S, Pico, build_image
+from port_kit import free_ports
 
 # The emulator takes tens of seconds for one of the chip's.
 PATIENCE = 60.0

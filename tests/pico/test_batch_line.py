@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import server_kit
 from board_kit import STEPS
-from fleet_kit import World, forwarding, free_ports, leaf
+from fleet_kit import World, forwarding, leaf
 from pico_kit import HOST, NETWORK, PATIENCE_S, Pico, build_image
+from port_kit import free_ports
 from port_model import Listed
 from serial.tools import list_ports
 from warden_host.cli import exit_codes, main

@@ -29,6 +29,7 @@ sys.path[:0] = [
 
 import fleet_kit  # noqa: E402  (the path must be set first)
 from chaos import Chaos  # noqa: E402
+from port_kit import free_ports  # noqa: E402
 from warden_host.engine.engine import Engine  # noqa: E402
 from warden_host.engine.events import FleetEvent  # noqa: E402
 from warden_host.engine.request import Request  # noqa: E402
@@ -66,7 +67,7 @@ class Soak(fleet_kit.World):
     """A fleet of one device behind a chaotic network, and all events that its authority got."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.device_port = fleet_kit.free_ports(1)[0]
+        self.device_port = free_ports(1)[0]
         super().__init__(folder, device_port=self.device_port)
         self.seed = seed
         self.got: dict[str, list[int]] = {"reading": [], "alarm": []}

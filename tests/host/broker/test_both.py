@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from broker_kit import Client
 from cryptography.hazmat.primitives import serialization
-from host_kit import free_ports, new_fleet
+from host_kit import new_fleet
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_host import names
 from warden_host.broker import certificate_check, connection

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import paho.mqtt.client as mqtt
 import pytest
 from broker_kit import Client
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_client import secretfile
 from warden_host import names

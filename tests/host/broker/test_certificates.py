@@ -10,7 +10,8 @@ from datetime import timedelta
 import paho.mqtt.client as mqtt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_host.broker import certificate_check, connection
 from warden_host.broker.accounts import device_account, device_password

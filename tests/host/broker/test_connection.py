@@ -6,7 +6,8 @@ import socket
 import pytest
 import tomli_w
 from broker_kit import Client
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from warden_host.broker import accounts, connection
 from warden_host.broker.connection import Listener, Terms
 from warden_host.broker.mosquitto import broker, registry

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 import tomli_w
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_client import secretfile
 from warden_host.broker.rabbitmq import management

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import tomli_w
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from warden_host.broker import logins
 from warden_host.broker.backend import Broker
 from warden_host.fleet.fleet import CONFIG, Fleet

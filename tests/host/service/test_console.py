@@ -10,7 +10,8 @@ import time
 from urllib.parse import quote, urlencode
 
 import pytest
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_host import control_client
 from warden_host.cli import main

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import tomli_w
 from cryptography.hazmat.primitives import serialization
-from host_kit import free_ports, new_fleet, refused
+from host_kit import new_fleet, refused
+from port_kit import free_ports
 from requests_kit import Authority, send
 from warden_client import secretfile
 from warden_host.devices import setup
