@@ -133,6 +133,22 @@ def test_the_loop_feeds_it():
     asyncio.run(live())
 
 
+def test_it_is_fed_ten_times_in_its_time_out():
+    watchdog, waits, sleep_ms = fresh(), [], asyncio.sleep_ms
+
+    async def live():
+        asyncio.sleep_ms = lambda wait: waits.append(wait) or sleep_ms(0)
+        watchdog.keep(20000)
+        while len(waits) < 2:
+            await sleep_ms(0)
+
+    try:
+        asyncio.run(live())
+    finally:
+        asyncio.sleep_ms = sleep_ms
+    equal(waits[:2], [2000, 2000])
+
+
 class Vault:
     def names(self):
         return []
