@@ -7,8 +7,8 @@ device. Here each becomes one process for each target, and each of its functions
 unix, unix -O   the unix port; with -O `assert` is gone, so nothing may lean on it
 cpython         modules that say `PURE = True`, with tests/cpython for MicroPython's modules
 built           the unix port, on the compiled build for boards (tools/warden_build): modules that
-                say `BUILT = True`, and with `--target=built` every one. There
-                harness.built is True
+                say `BUILT = True`, and with `--target=built` every one; `BUILT = "only"` runs
+                nowhere else. There harness.built is True
 PORT            a board on a serial port, by mpremote: `pytest --target=/dev/ttyACM0 tests/unit`
 
 A module may say `HEAP = "128k"` to run in a heap of that size (the unix port only), and
@@ -162,16 +162,16 @@ class DeviceModule(pytest.File):
                 for target in node.targets:
                     if isinstance(target, ast.Name):
                         settings[target.id] = node.value.value
-        for target_name in self.targets(bool(settings.get("PURE")), bool(settings.get("BUILT"))):
+        for target_name in self.targets(bool(settings.get("PURE")), settings.get("BUILT")):
             if settings.get("SLOW") and target_name == "unix -O":
                 continue
             yield DeviceRun.from_parent(
                 self, name=target_name, tests=sorted(tests), heap=str(settings.get("HEAP", HEAP))
             )
 
-    def targets(self, pure: bool, built: bool) -> list[str]:
+    def targets(self, pure: bool, built: object) -> list[str]:
         wanted = self.config.getoption("--target")
-        unix = ["unix", "unix -O"]
+        unix = [] if built == "only" else ["unix", "unix -O"]
         cpython = ["cpython"] if pure else []
         if wanted is None:
             return unix + cpython + (["built"] if built else [])
@@ -187,7 +187,7 @@ class DeviceRun(pytest.Collector):
         self.heap = heap
         self.results: dict[str, tuple[bool | None, str]] | None = None
         self.problem = ""
-        self.pinned = name.startswith("unix") and "MICROPYTHON" not in os.environ
+        self.pinned = name.startswith("unix") and not os.environ.get("MICROPYTHON")
 
     def collect(self) -> Iterator["DeviceTest"]:
         # A module without tests must not pass by having nothing to report.

@@ -164,8 +164,9 @@ def test_heap(copy: Path) -> None:
     assert "2 failed" in done.stdout
 
 
+@pytest.mark.parametrize("named", [None, ""], ids=["absent", "empty, as make exports it"])
 def test_a_skip_on_a_foreign_interpreter_only(
-    copy: Path, micropython: str, monkeypatch: pytest.MonkeyPatch
+    copy: Path, micropython: str, monkeypatch: pytest.MonkeyPatch, named: str | None
 ) -> None:
     """The interpreter that `make setup` installs has everything: what skips a test there fails
     it."""
@@ -177,9 +178,19 @@ def test_a_skip_on_a_foreign_interpreter_only(
     (copy / ".venv/bin").mkdir(parents=True)
     (copy / ".venv/bin/micropython").symlink_to(micropython)
     monkeypatch.delenv("MICROPYTHON")
+    if named is not None:
+        monkeypatch.setenv("MICROPYTHON", named)
     done = run_pytest(copy, "tests/unit")
     assert "2 failed" in done.stdout
     assert "this interpreter has no sys.tea" in done.stdout
+
+
+def test_a_module_for_the_build_alone(copy: Path) -> None:
+    (copy / "tests/unit/base/test_tea.py").write_text(
+        'BUILT = "only"\n\n\ndef test_a():\n    pass\n'
+    )
+    listed = run_pytest(copy, "--collect-only", "tests/unit").stdout
+    assert "test_tea.py::built::test_a" in listed and "unix" not in listed
 
 
 @pytest.fixture
