@@ -52,9 +52,6 @@ class AddressGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = address_of(scope)
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
         if not await self._admits(address):
             await _refuse(scope, send)
             return
