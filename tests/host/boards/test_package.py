@@ -1,6 +1,8 @@
 """The files of a board: compiled for its chip, complete, and no more than its policy needs."""
 
+import ast
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -69,6 +71,25 @@ def test_each_chip_gets_its_own(architecture):
 def test_an_unknown_chip_is_refused():
     with pytest.raises(HostError, match="does not compile for pdp11"):
         built(architecture="pdp11")
+
+
+def test_python_is_parsed_by_one_thread_at_a_time(monkeypatch):
+    """Several boards are provisioned at once: CPython's parser does not stand two threads."""
+    real, refused, tries = ast.parse, [], []
+
+    def another_thread() -> None:
+        refused.append(not board_file.PARSER.acquire(blocking=False))
+
+    def parse(text, *arguments):
+        other = threading.Thread(target=another_thread)
+        other.start()
+        other.join()
+        tries.append(text)
+        return real(text, *arguments)
+
+    monkeypatch.setattr(ast, "parse", parse)
+    built(parts=NONE)
+    assert tries and refused == [True] * len(tries)
 
 
 def test_an_application(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from warden_host.errors import HostError
 from warden_host.fleet import device_tree
-from warden_host.fleet.board_file import BoardFile
+from warden_host.fleet.board_file import PARSER, BoardFile
 from warden_host.release import image
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ def build(
     tree = device_tree.tree()
     if not parts.updates:
         board = board.without_slots()
-    built = _built(tree)
-    needed = _without(compiled.needed(built.sources, [board.text]), board.values, parts)
+    with PARSER:
+        built = _built(tree)
+        sources = compiled.needed(built.sources, [board.text])
+    needed = _without(sources, board.values, parts)
     if own_umqtt:
         needed["umqtt/simple.py"] = (device_tree.umqtt() / "simple.py").read_text()
     files: dict[str, bytes] = {}

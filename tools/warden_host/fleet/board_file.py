@@ -6,6 +6,7 @@ Nothing of a board.py is run: its names are those of assignments with a literal 
 import ast
 import functools
 import runpy
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from warden_host.fleet import device_tree
 
 _SLOTS = 'SLOTS = ("file", "/slots", ("app",), 2)\n'
 _MAX_BYTES = 65536
+# Held while Python is parsed: CPython 3.11 counts the depth of a syntax tree for all threads
+# together, so that trees made at the same time can end in a SystemError.
+PARSER = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class BoardFile:
     def without_slots(self) -> "BoardFile":
         """Return it without SLOTS. Raises no-board where those are no statement of their own."""
         lines = self.text.splitlines(keepends=True)
-        for node in reversed(ast.parse(self.text).body):
+        with PARSER:
+            module = ast.parse(self.text)
+        for node in reversed(module.body):
             if isinstance(node, ast.Assign) and [*map(ast.unparse, node.targets)] == ["SLOTS"]:
                 del lines[node.lineno - 1 : node.end_lineno]
         try:
@@ -100,7 +106,8 @@ def parse(text: str, label: str) -> BoardFile:
 def _names(text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the names and values, and what can't be read as data."""
     try:
-        tree = ast.parse(text)
+        with PARSER:
+            tree = ast.parse(text)
     except SyntaxError as error:
         return {}, [f"line {error.lineno or 1} is not Python: {error.msg}"]
     except (MemoryError, RecursionError, ValueError) as error:  # too deep; a null byte
