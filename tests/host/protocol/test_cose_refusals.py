@@ -35,6 +35,11 @@ def test_the_messages_below_are_read_where_nothing_is_wrong():
         (message(sealed(_6=bytes(5)), bytes(16)), "cose-malformed"),
         (message(sealed(_4=bytes(7)), bytes(16)), "cose-malformed"),
         (message(sealed(_10=bytes(9)), bytes(16)), "cose-malformed"),
+        (message(sealed(_6=b"\x01" * 5), bytes(16)), "cose-malformed"),
+        (message(sealed(_6=b""), bytes(16)), "cose-malformed"),
+        (message(sealed(_4="8 bytes!"), bytes(16)), "cose-malformed"),
+        (message(sealed(_6="1"), bytes(16)), "cose-malformed"),
+        (message(sealed(_10="8 bytes!"), bytes(16)), "cose-malformed"),
         (message(sealed(_5=b"x"), bytes(16)), "cose-malformed"),
         (message(sealed(_1=10), bytes(16)), "cose-algorithm"),
         (strictcbor.encode([sealed(), {1: 2}, bytes(16)]), "cose-malformed"),
@@ -56,6 +61,9 @@ def test_sealed_messages_of_another_form(data, code):
         (message(strictcbor.encode({1: 5, 4: EIGHT}), b"p"), "cose-malformed"),
         (message(strictcbor.encode({1: 5, 4: bytes(7)}), b"p", bytes(32)), "cose-malformed"),
         (message(strictcbor.encode({1: 5}), b"p", bytes(32)), "cose-malformed"),
+        (message(strictcbor.encode({1: 5, 4: "8 bytes!"}), b"p", bytes(32)), "cose-malformed"),
+        (message(strictcbor.encode({1: 5, 4: EIGHT, 5: 0}), b"p", bytes(32)), "cose-malformed"),
+        (message(strictcbor.encode({1: 5, 4: EIGHT}), b"p", bytes(31)), "cose-malformed"),
         (message(strictcbor.encode({1: 4, 4: EIGHT}), b"p", bytes(32)), "cose-algorithm"),
     ],
 )
@@ -69,6 +77,10 @@ def test_a_header_beyond_its_bound_is_not_looked_at():
     assert cose.claimed_kid(message(sealed(_4=bytes(100)), bytes(16))) is None
 
 
+def test_a_map_is_no_message_whose_key_id_counts():
+    assert cose.claimed_kid(b"\xa3" + message(sealed(), bytes(16))[1:]) is None
+
+
 @pytest.mark.parametrize("counter", [-1, cose.MAX_COUNTER + 1])
 def test_a_counter_beyond_four_bytes(counter):
     with refused("counter-exhausted"):
@@ -80,6 +92,19 @@ def test_cbor_above_its_limit():
     assert strictcbor.decode(data, len(data)) == bytes(50)
     with refused("cbor-limit"):
         strictcbor.decode(data, len(data) - 1)
+
+
+@pytest.mark.parametrize("data", [b"\x1a\xff\xff\xff", b"\xfb\x00"])
+def test_a_number_that_ends_early_is_not_completed(data):
+    with refused("cbor-malformed"):
+        strictcbor.read_head(data, 0)
+    with refused("cbor-malformed"):
+        strictcbor.decode(data)
+
+
+def test_a_tag_is_no_empty_list():
+    with refused("cbor-malformed"):
+        strictcbor.scan(b"\x82\xc0\x60")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,38 @@ def test_a_list_of_all_devices_replaces_them_once_it_is_whole(tmp_path, memory, 
     assert set(reader.current().devices) == {"D2", "D3"}
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        1,
+        [1, 101, 100, True, None],
+        [1, 101, 100, True, None, [], 0],
+        [2, 101, 100, True, None, []],
+        [1, 1 << 32, None, True, None, []],
+        [1, 101, "", True, None, []],
+        [1, 101, -1, True, None, []],
+        [1, 101, 101, True, None, []],
+        [1, 101, None, 1, None, []],
+        [1, 101, None, True, None, {}],
+        [1, 101, None, True, None, [1]],
+        [1, 101, None, True, [[]], []],
+        [1, 101, None, True, [[], [1]], []],
+    ],
+)
+def test_lists_of_another_form(payload):
+    appid, secret = V["appid"], bytes.fromhex(V["secret"])
+    good = make_key_lists.page(ID, 0, [1, 101, 100, True, None, []])
+    assert key_lists.open_page(appid, secret, good)[1] == Page(101, 100, 0, True, None, [])
+    with refused("bad-body"):
+        key_lists.open_page(appid, secret, make_key_lists.page(ID, 0, payload))
+
+
+@pytest.mark.parametrize("payload", [1, [1], [1, 100, 0], [2, 100], [1, -1], [1, 1 << 32]])
+def test_asks_of_another_form(payload):
+    with refused("bad-body"):
+        key_lists.open_ask(V["appid"], bytes.fromhex(V["secret"]), make_key_lists.ask(payload))
+
+
 def test_one_bad_entry_refuses_the_whole_list(tmp_path, memory):
     reader = Updates(memory)
     reader.load(file(tmp_path))

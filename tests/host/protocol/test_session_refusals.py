@@ -43,10 +43,16 @@ def test_hello_gates(pair):
         {"connect": None},
         {"wake": bytes(15)},
         {"more": 0},
+        {"more": True, "most": True},
     ],
 )
 def test_hello_fields(pair, changes):
     assert pair.code("hello", pair.device.hello(**changes)) == "bad-body"
+
+
+def test_a_hello_that_is_no_list(pair):
+    aad = topic("evt", "hello")
+    assert pair.code("hello", pair.device.mac0("hello", "hello", aad, 1)) == "bad-body"
 
 
 def test_a_message_bound_to_another_topic_is_refused(pair):
@@ -81,6 +87,7 @@ def test_message_gates(pair):
         [0, None],
         [0, None, {}, 0],
         {},
+        1,
         [-1, None, {}],
         [True, None, {}],
         [1 << 32, None, {}],
@@ -124,6 +131,24 @@ def test_ready_must_be_the_first_message_and_say_nothing(pair):
         pair.code("ready", pair.device.seal("ready", [0, None, {"a": 1}], counter=0)) == "bad-body"
     )
     assert pair.kept == []
+
+
+def test_a_quarantine_that_came_during_the_handshake_lets_no_session_begin(pair):
+    """Another application's session put the device there: both share its mark."""
+    pair.device.take_welcome(pair.welcome())
+    pair.mark.quarantine = "its flash was played back"
+    assert pair.code("ready", pair.device.ready()) == "quarantined"
+    assert pair.kept == []
+
+
+def test_a_device_in_quarantine_gets_no_second_ack(pair):
+    pair.device.take_welcome(pair.welcome())
+    ready = pair.device.ready()
+    pair.receive("ready", ready)
+    [ack] = pair.receive("ready", ready)
+    assert isinstance(ack, Send)
+    pair.mark.quarantine = "its flash was played back"
+    assert pair.code("ready", ready) == "quarantined"
 
 
 # Whatever comes
