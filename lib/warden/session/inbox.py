@@ -33,12 +33,14 @@ _MOST_REFUSED = const(24)
 _OVERSIZED = const(8)
 # Bytes of a sealed message above which AES-CCM loads code, about: by its topic (crypto/ccm.py).
 _LONG = const(384)
+_OK = const(b"\xa2\x62ok\xf5\x66result")  # {"ok": true, "result": …}
 
 
 class Call:
     """One command to run, and what its handler may know of it.
 
-    answer(body): puts the reply into the outbox. appid: the application that gave the command.
+    handler: (the handler, whether it takes the call), None until it was found. answer(body): puts
+    the reply into the outbox. appid: the application that gave the command.
     session: the session that it came in; None in plain mode. deadline_ms: of the agent's uptime,
     None without a limit. left_ms: milliseconds of validity when the handler was called, or None.
     """
@@ -47,7 +49,7 @@ class Call:
 
     def __init__(
         self,
-        handler: "tuple[Handler, bool | None]",
+        handler: "tuple[Handler, bool | None] | None",
         args: "dict[str, Any]",
         command: str,
         answer: "Callable[[dict[str, Any]], None]",
@@ -55,7 +57,7 @@ class Call:
         session: "Session | None" = None,
         deadline_ms: "int | None" = None,
     ) -> None:
-        self._handler = handler
+        self.handler: "Any" = handler  # not None where it is run
         self.args = args
         self.command = command
         self.answer = answer
@@ -78,7 +80,7 @@ class Call:
 
     def run(self, log: "Callable[[str, str], None]") -> "Any":
         """Call the handler; return the reply's body, or a coroutine of it for an async handler."""
-        handler, wants_call = self._handler
+        handler, wants_call = self.handler
         try:
             result = handler(self.args, self) if wants_call else handler(self.args)
         except Exception as error:  # the application's own bug must not end the agent
@@ -100,7 +102,7 @@ class Call:
         try:
             from .command_failure import explain
 
-            code = explain(error, self.command, self._handler[1] is None, log)
+            code = explain(error, self.command, self.handler[1] is None, log)
         except Exception:  # the error's own code or text fails, or the heap is full
             log(code, self.command + ": ?")
         return {"ok": False, "error": code}
@@ -173,13 +175,15 @@ class Inbox:
                 raise PeerError("retained")
             if len(self.out) >= _MOST_OUT:
                 raise LinkError("busy")
-            if self._plain is not None:
-                if fmt != JSON:
-                    raise PeerError("sealed-refused")
-                return self._receive_plain(self._plain, command, payload, now_ms)
-            if fmt != COSE:
-                raise PeerError("plain-refused")
-            return self._receive_sealed(topic, command, payload, now_ms)
+            plain = self._plain
+            if fmt != (COSE if plain is None else JSON):
+                raise PeerError("plain-refused" if plain is None else "sealed-refused")
+            if plain is None:
+                call = self._receive_sealed(topic, command, payload, now_ms)
+            else:
+                call = self._receive_plain(plain, command, payload, now_ms)
+            # Not by those two: the answer to a refused command goes deep in the C stack.
+            return call and self._dispatch(call, now_ms)
         except PeerError as error:
             self._incidents.add(error.code, command, now_ms)
             self.pause_ms = self.delays[0]
@@ -273,17 +277,23 @@ class Inbox:
         def answer(body: "dict[str, Any]") -> None:
             # A reply belongs to the session of its command; in a newer one no one waits for it.
             if session.sid == sid:
-                reply = session.seal_reply(message.id, body)
+                opening = b""
+                if body["ok"]:
+                    opening, body = _OK, body["result"]
+                reply = bytes(session.seal_view("reply", message.id, body, None, opening))
                 self._post(COSE, reply)
                 session.remember(message.counter, reply)
 
-        if message.expired or message.refused:
-            error = LinkError("expired") if message.expired else PeerError(message.refused)
-            self._refuse(error, command, answer, now_ms, session.appid)
-            return None
-        return self._dispatch(
-            session.appid, command, message.body, answer, now_ms, session, message.deadline_ms
+        call = Call(
+            None, message.body, command, answer, session.appid, session, message.deadline_ms
         )
+        if message.expired:
+            self._refuse(LinkError("expired"), call, now_ms)
+        elif message.refused:
+            self._refuse(PeerError(message.refused), call, now_ms)
+        else:
+            return call
+        return None
 
     # -- plain --------------------------------------------------------------------------------
 
@@ -305,7 +315,7 @@ class Inbox:
             reply.update(body)
             self._post(JSON, plain.event("reply", reply))
 
-        return self._dispatch(appid, command, args, answer, now_ms)
+        return Call(None, args, command, answer, appid)
 
     def _post(self, fmt: str, reply: "bytes | bytearray") -> None:
         ensure(len(reply) <= self.limit, "bad-argument", "a reply is above the policy's limit")
@@ -313,42 +323,27 @@ class Inbox:
 
     # -- both ---------------------------------------------------------------------------------
 
-    def _dispatch(
-        self,
-        appid: str,
-        command: str,
-        args: "dict[str, Any]",
-        answer: "Callable[[dict[str, Any]], None]",
-        now_ms: int,
-        session: "Session | None" = None,
-        deadline_ms: "int | None" = None,
-    ) -> "Call | None":
-        gate = self.gate
-        if gate is not None and gate.receive(command, args, now_ms, appid):
+    def _dispatch(self, call: Call, now_ms: int) -> "Call | None":
+        """Return the call with its handler; None where it is refused, or the gate's."""
+        gate, appid, command = self.gate, call.appid, call.command
+        if gate is not None and gate.receive(command, call.args, now_ms, appid):
             return None
         try:
             shut = gate is not None or self.locked
             if shut and not self._commands.is_own(appid, command):
                 raise PeerError("device-locked" if gate is None else "gate-shut")
-            handler = self._commands.find(appid, command)
-            return Call(handler, args, command, answer, appid, session, deadline_ms)
+            call.handler = self._commands.find(appid, command)
+            return call
         except PeerError as error:
-            self._refuse(error, command, answer, now_ms, appid)
+            self._refuse(error, call, now_ms)
             return None
 
-    def _refuse(
-        self,
-        error: PeerError,
-        command: str,
-        answer: "Callable[[dict[str, Any]], None]",
-        now_ms: int,
-        appid: str,
-    ) -> None:
+    def _refuse(self, error: PeerError, call: Call, now_ms: int) -> None:
         """Record a refusal and answer with its code: the sender proved who it is."""
-        self._incidents.add(error.code, command, now_ms, 1, appid)
+        self._incidents.add(error.code, call.command, now_ms, 1, call.appid)
         self.pause_ms = self.delays[1]
-        self._count_refused(self._senders, appid, 1, now_ms)
-        answer({"ok": False, "error": error.code})
+        self._count_refused(self._senders, call.appid, 1, now_ms)
+        call.answer({"ok": False, "error": error.code})
 
 
 def _is_ignored(senders: "dict[str, list[int]]", appid: str, now_ms: int) -> bool:

@@ -36,8 +36,6 @@ _WAKE_GAP_MS = const(10000)
 _COUNTED = const(2000)
 _TAG = const(16)  # bytes at the end of a sealed message: a copy of the last command has its tag
 
-_OK = const(b"\xa2\x62ok\xf5\x66result")  # {"ok": true, "result": …}
-
 _IDLE = const(0)
 _HELLO = const(1)
 _READY = const(2)
@@ -264,12 +262,6 @@ class Session:
     def seal(self, event: str, id: int, body: "dict[str, Any]") -> bytes:
         """Return a copy of what seal_view() returns."""
         return bytes(self.seal_view(event, id, body))
-
-    def seal_reply(self, id: int, body: "dict[str, Any]") -> bytes:
-        """Return a sealed reply to a command. body: as Call.finish() gets it."""
-        if body["ok"]:
-            return bytes(self.seal_view("reply", id, body["result"], None, _OK))
-        return self.seal("reply", id, body)
 
     def seal_view(
         self, event: str, id: int, body: "Any", previous: "int | None" = None, opening: bytes = b""
