@@ -217,6 +217,7 @@ class World:
                 self.device.on_response(fields, self.now_ms)
             else:
                 self.device.on_validate(fields, self.now_ms)
+                self.device.tick(self.now_ms, self.linked)
         except PeerError as error:
             assert error.code == "unexpected", error.code
         if shut and self.device.by:

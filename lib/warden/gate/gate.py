@@ -121,7 +121,8 @@ class Gate:
             rest -= pause
             if rest <= 0 or self._news or (self._keypad is not None and self._keypad.keys):
                 rest = _TICK_MS
-                await self._work()
+                # A task of its own has the C stack that a commit or the display's driver needs.
+                await asyncio.create_task(self._work())
             if not quiet:
                 await asyncio.sleep_ms(pause)
                 continue
@@ -129,7 +130,7 @@ class Gate:
                 await asyncio.wait_for_ms(touched.wait(), pause)
             except asyncio.TimeoutError:
                 pass
-        await self._work()
+        await asyncio.create_task(self._work())
         if self._touched is not None:
             # An interrupt handler that stays set would hold all of this code.
             try:
@@ -139,7 +140,7 @@ class Gate:
         agent.log("gate-open", otp.by)
         agent.gate = agent.inbox.gate = None
         self.opened.set()
-        while not await self._send("gate", {"open": True, "by": otp.by}):
+        while not await asyncio.create_task(self._send("gate", {"open": True, "by": otp.by})):
             await asyncio.sleep_ms(_RETRY_MS)
 
     def _poll(self) -> int:

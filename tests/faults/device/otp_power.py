@@ -182,6 +182,8 @@ class Thief:
             fields = {"req": fields["req"], "isOTPValid": valid, "isTimeOut": "false"}
             fields["time"] = TIME
             gate.on_validate(fields, self.now)
+            self.step()
+            gate.tick(self.now, True)
             self.look(code)
             self.step()
         return not gate.by and not self.locked()

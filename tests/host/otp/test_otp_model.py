@@ -210,6 +210,7 @@ class World:
         before = self.otp.by
         try:
             receive(message.fields, self.now)
+            self.otp.tick(self.now, self.linked)
         except PeerError as error:
             assert error.code == "unexpected"
             assert self.otp.by == before

@@ -87,6 +87,7 @@ class Desk:
         fields = {"req": req, "isOTPValid": valid, "isTimeOut": late, "time": TIME}
         fields.update(changes)
         self.otp.on_validate(fields, self.now)
+        self.otp.tick(self.now, self.linked)  # a message wakes the gate's task
 
     def ready(self):
         """A code was made; the request's number."""
@@ -120,6 +121,21 @@ def test_request_entry_and_success():
     desk.type(RIGHT + b"#")
     desk.go(3600)
     equal((desk.sent(), desk.incidents(), desk.counters()), ([], [], (1, 1)))
+
+
+def test_a_right_code_opens_at_the_next_tick():
+    """Its commit is not where the message is received: little of the C stack is left there."""
+    desk = Desk()
+    req = desk.ready()
+    desk.attempt(req)
+    fields = {"req": req, "isOTPValid": "true", "isTimeOut": "false", "time": TIME}
+    desk.otp.on_validate(fields, desk.now)
+    equal((desk.otp.by, desk.counters(), desk.lines()), ("", (1, 0), ("Checking", "")))
+    raises("unexpected", desk.otp.on_validate, fields, desk.now)
+    desk.type(RIGHT + b"#")
+    equal((desk.sent(), desk.counters()), ([], (1, 0)))
+    desk.otp.tick(desk.now, False)
+    equal((desk.otp.by, desk.counters(), desk.lines()), ("otp", (1, 1), ("Open", "")))
 
 
 def test_the_request_waits_for_a_link():
