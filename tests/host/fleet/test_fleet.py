@@ -30,14 +30,28 @@ def test_other_users_cannot_read_the_fleet(made):
 
 
 def test_a_fleet_is_not_made_twice(made, tmp_path):
-    with refused("fleet-exists"):
+    with pytest.raises(HostError, match="is a fleet already") as told:
         fleet.create(made.root, made.settings)
+    assert told.value.code == "fleet-exists"
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with refused("fleet-exists"):
         fleet.create(tmp_path / "full", made.settings)
     with refused("fleet-exists"):
         fleet.create(tmp_path / "full" / "file", made.settings)
+
+
+def test_a_fleet_that_another_process_makes_meanwhile_is_left_alone(made, tmp_path, monkeypatch):
+    real = Path.chmod
+
+    def chmod(path, mode):
+        real(path, mode)
+        (path / "keys").mkdir()
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with refused("fleet-exists"):
+        fleet.create(tmp_path / "new", made.settings)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["keys"]
 
 
 def test_it_is_found_upward(made, monkeypatch, tmp_path):
@@ -62,6 +76,12 @@ def test_it_is_found_upward(made, monkeypatch, tmp_path):
         ('host = "127.0.0.1"', "host = 1"),
         ('host = "127.0.0.1"', 'host = ""'),
         ("port = ", "port = 1"),
+        ("port = ", "port = 0 #"),
+        ("port = ", "port = 65536 #"),
+        ("port = ", "port = " + "1" * 5000),
+        ("names = [", "names = " + "[" * 5000),
+        ("names = [", 'names = "localhost" # ['),
+        ("[authority]", "[otp]"),
         ("port = ", "port = true #"),
         ("names = [", "names = [1, "),
         ("commands = [", 'comands = ["a", '),

@@ -82,3 +82,24 @@ def test_another_listeners_port(fleet) -> None:
     with refused("bad-argument"):
         servers.chosen(fleet, given, 1883, (8883, 8884, 1883))
     assert servers.chosen(fleet, given, 1883, (8884, 1883))[0].port == 8883
+
+
+def test_brokers_of_a_device_with_a_choice_of_log_ins(fleet) -> None:
+    ways = (("token", 8883), ("certificate", 8884))
+    given = (Server("localhost"),)
+    assert servers.for_ways(fleet, given, ways) == (
+        Server("localhost", 8883, 0, "token"),
+        Server("localhost", 8884, 0, "certificate"),
+    )
+    for wrong in (Server("localhost", 1), Server("localhost", 0, 2)):
+        with refused("bad-argument"):
+            servers.for_ways(fleet, (wrong,), ways)
+
+
+def test_too_many_with_a_choice_of_log_ins(fleet, monkeypatch) -> None:
+    monkeypatch.setattr(servers, "_check_certificate", lambda *_: None)
+    most = [Server(f"h{number}") for number in range(servers.MAX_SERVERS // 2)]
+    ways = (("token", 8883), ("certificate", 8884))
+    assert len(servers.for_ways(fleet, tuple(most), ways)) == servers.MAX_SERVERS
+    with refused("bad-argument"):
+        servers.for_ways(fleet, (*most, Server("one-more")), ways)

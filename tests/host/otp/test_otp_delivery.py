@@ -239,7 +239,7 @@ def test_a_webhook_gets_authenticated_messages(folder):
 
 @pytest.mark.parametrize(
     ("status", "final"),
-    [(301, True), (307, True), (400, True), (404, True), (429, False), (500, False), (503, False)],
+    [(101, True), (301, True), (307, True), (400, True), (404, True), (429, False), (500, False), (503, False)],
 )
 def test_a_webhook_that_refuses(folder, status, final):
     with Hook(folder) as hook:
@@ -314,6 +314,15 @@ def test_a_webhook_that_talks_for_ever(folder, monkeypatch, text, pause_s):
         with pytest.raises(Undelivered, match="can't be reached"):
             WebhookWay(settings, folder).send(hook_message())
     assert talker.said < MUCH
+
+
+def test_an_answer_is_not_read_beyond_its_time():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"HTTP/1.1 204")
+        reader = delivery.LimitedReader(ours, 1.0, time.monotonic() - 1)
+        with pytest.raises(TimeoutError):
+            reader.read(1)
 
 
 def test_the_post_tries_again_a_bounded_number_of_times():
@@ -468,6 +477,9 @@ def test_settings(settings):
         {"mail": {"host": "mail.example.org"}},
         {"webhook": {"url": "http://hooks.example.org/"}},
         {"webhook": {"url": "https://user:secret@hooks.example.org/"}},
+        {"webhook": {"url": "https://:secret@hooks.example.org/"}},
+        {"webhook": {"url": "https://hooks.example.org/ä"}},
+        {"webhook": {"url": "https://hooks.example.org/\x7f"}},
         {"webhook": {"url": "https://hooks.example.org/?token=secret"}},
         {"webhook": {"url": "https://hooks.example.org/#x"}},
         {"webhook": {"url": "https://hooks.example.org:99999/"}},

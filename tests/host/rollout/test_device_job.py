@@ -435,6 +435,55 @@ def test_the_files_stay_open_for_one_that_a_newer_release_took(maker):
     assert world.states(2)["D00"] == ("Accepted", "")
 
 
+def test_a_device_that_another_rollout_took_is_sent_nothing_more_of_the_first(maker):
+    """The first goes on with its other devices."""
+    maker.make("2")
+    world = World(maker, 2)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    number = world.start()
+    while not gadget.data:
+        world.gadgets[world.sent[0][0]].handle(world, *world.sent.pop(0)[1:])
+    world.start("relay-2", ["D00"])
+    assert not world.rollouts.active[number].ended
+    world.settle()
+    world.pass_time(30)
+    assert world.states(number) == {"D00": ("Superseded", "relay-2"), "D01": ("Accepted", "")}
+    assert world.states(2) == {"D00": ("Accepted", "")}
+
+
+@pytest.mark.parametrize("order", ["envelope", "n"])
+def test_a_rejection_counts_although_the_device_is_away_then(maker, monkeypatch, order):
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    world.connect_all()
+    real = gadget.execute
+
+    def execute(args):
+        if order not in args:
+            return real(args)
+        gadget.there = False
+        return {"ok": True, "result": said("Rejected", "wrong-device", 1)}
+
+    monkeypatch.setattr(gadget, "execute", execute)
+    number = world.start()
+    world.settle()
+    assert world.states(number) == {"D00": ("Rejected", "wrong-device")}
+
+
+def test_a_trial_ends_by_the_event_of_its_failure(maker):
+    world = World(maker, 1)
+    gadget = world.gadgets["D00"]
+    gadget.bricks = True  # it answers no query
+    world.connect_all()
+    number = world.start()
+    world.settle()
+    assert world.states(number) == {"D00": ("Testing", "")}
+    body = said("Rejected", "trial-failed", 1)
+    world.receive(gadget, "update", gadget.peer.seal("update", [0, None, body]))
+    assert world.states(number) == {"D00": ("Rejected", "trial-failed")}
+
+
 # What it went through
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from host_kit import refused
+from warden_host.store import audit_export
 from warden_host.store.audit import MAX_ACTION, find_break
 from warden_host.store.operators import Operator
 from warden_host.store.store import Store
@@ -62,6 +63,21 @@ def test_the_chain_goes_on_after_a_trim(store):
     # A trim of which nobody has the base.
     store._do("DELETE FROM settings WHERE name = 'audit_base'")
     assert check(store) == (0, (1, "missing"))
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_chain_that_is_broken_is_not_exported(store, tmp_path, gap):
+    """gap: a row is missing, and the hash of the next was made anew."""
+    store._db.execute("DROP TRIGGER audit_unchanged")
+    if gap:
+        before, last = store.latest_audit_rows(2)
+        moved = last._replace(id=last.id + 1)
+        change = "UPDATE audit SET id = ?, hash = ? WHERE id = ?"
+        store._do(change, moved.id, moved.expected_hash(before.hash), last.id)
+    else:
+        store._do("UPDATE audit SET who = 'bob' WHERE id = 3")
+    with refused("audit-broken"):
+        audit_export.export(store, tmp_path / "log")
 
 
 def test_one_user_is_one_operator(store):

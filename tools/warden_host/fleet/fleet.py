@@ -180,7 +180,7 @@ def check_keys(table: Any, known: Collection[str], where: str) -> dict[str, Any]
     """
     place = f"[{where}]" if where else "the file"
     if not isinstance(table, dict):
-        raise malformed(f"{place} is no table")
+        raise malformed(f"{place} is missing or no table")
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise malformed(f"{place} has an unknown key, {unknown[0]!r}{meant(unknown[0], known)}")
@@ -197,8 +197,8 @@ def meant(name: str, known: Collection[str]) -> str:
 
 def _load(document: dict[str, Any]) -> Settings:
     check_keys(document, TABLES | {"format"}, "")
-    broker = check_keys(_table(document, "broker"), _BROKER_KEYS, "broker")
-    authority = check_keys(_table(document, "authority"), ("commands",), "authority")
+    broker = check_keys(document.get("broker"), _BROKER_KEYS, "broker")
+    authority = check_keys(document.get("authority"), ("commands",), "authority")
     settings = Settings(
         BrokerSettings(
             host=_typed(broker, "host", str),
@@ -237,13 +237,6 @@ def _check(settings: Settings) -> None:
 def is_host(value: str) -> bool:
     """Return whether it is a host name or an address, and so adds no line to a configuration."""
     return _HOST.match(value) is not None
-
-
-def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    if not isinstance(value, dict):
-        raise malformed(f"there is no table [{key}]")
-    return value
 
 
 def _typed(table: dict[str, Any], key: str, kind: type[T]) -> T:

@@ -111,7 +111,7 @@ def _webhook(made: Fleet, table: Any) -> Webhook:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
         raise malformed("[otp.webhook]: url is no https address")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if parts.username is not None or parts.query or parts.fragment:  # a password has a user
         raise malformed("[otp.webhook]: no user, password, query or fragment in url: they leak")
     return Webhook(url, _ca(made, table))
 

@@ -352,7 +352,7 @@ class _DeviceJob:
         if not ordered:
             raise Unreachable(code, _RETRY_S)  # a query was refused, not the release
         self._refused += 1
-        if self._tries >= _TRIES or self._refused > _QUERIES:
+        if self._refused > _QUERIES:
             raise _Finished(ABORTED, code)
         return {"state": ABORTED, "reason": code}
 
