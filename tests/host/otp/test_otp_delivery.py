@@ -239,7 +239,16 @@ def test_a_webhook_gets_authenticated_messages(folder):
 
 @pytest.mark.parametrize(
     ("status", "final"),
-    [(101, True), (301, True), (307, True), (400, True), (404, True), (429, False), (500, False), (503, False)],
+    [
+        (101, True),
+        (301, True),
+        (307, True),
+        (400, True),
+        (404, True),
+        (429, False),
+        (500, False),
+        (503, False),
+    ],
 )
 def test_a_webhook_that_refuses(folder, status, final):
     with Hook(folder) as hook:
