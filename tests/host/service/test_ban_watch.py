@@ -14,6 +14,7 @@ from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.cli import main
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.service import ban_watch
 from warden_host.service.ban_handler import BanHandler
@@ -232,6 +233,59 @@ def test_a_fault_does_not_end_the_watch(world, monkeypatch):
         assert world.event().code == "internal-error"
     world.refuse(A, 3)
     assert world.event().code == "address-banned"
+
+
+@pytest.mark.parametrize("part", ["Strikes.refused", "Store.put_bans", "KnownAddresses.save"])
+def test_a_part_of_a_batch_that_fails_costs_no_other_part(fleet, monkeypatch, part):
+    """What a request waits for is done, and the thread ends with the batch that ends it."""
+
+    def broken(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(getattr(ban_watch, part.split(".")[0]), part.split(".")[1], broken)
+    made, done = World(fleet), []
+    for _ in range(3):  # in one batch: its thread does not run yet
+        made.refuse(A)
+        made.watch._jobs.put(done.append)
+    made.watch._jobs.put(None)
+    with made.watch:
+        made.watch._thread.join(PATIENCE_S)
+        assert not made.watch._thread.is_alive()
+    assert len(done) == 3
+    codes = [made.event().code for _ in range(made.news.qsize())]
+    assert codes.count("filesystem") == 1
+
+
+def test_what_applying_raises_is_told_to_who_asked(world, monkeypatch):
+    for raised, code in (
+        (HostError("not-applicable", "no"), "not-applicable"),
+        (OSError(28, "No space left on device"), "filesystem"),
+        (KeyError("a bug"), "internal-error"),
+    ):
+
+        def broken(*_, raised=raised):
+            raise raised
+
+        with monkeypatch.context() as patched:
+            patched.setattr(world.watch.enforcement, "apply", broken)
+            with refused(code):
+                world.watch.reload()
+    world.watch.reload()
+
+
+def test_what_applying_raises_without_a_request_is_announced(world, monkeypatch):
+    def broken(*_):
+        raise HostError("not-applicable", "no")
+
+    monkeypatch.setattr(world.watch.enforcement, "apply", broken)
+    world.watch.guard_console(8443)
+    assert world.event().code == "not-applicable"
+
+
+def test_a_watch_that_gives_no_answer(fleet, monkeypatch):
+    monkeypatch.setattr(ban_watch, "_ANSWER_S", 0.0)
+    with refused("not-serving"):
+        World(fleet).watch.reload()  # its thread does not run
 
 
 def ask(world, line: dict) -> list[dict]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 from warden_host import names
 from warden_host.addresses import is_loopback, network_of_client
@@ -30,6 +31,7 @@ from warden_host.store.store import Store
 
 MAX_WAITING = 20_000
 _BATCH = 500
+_ANSWER_S = 60.0  # of the watch, for who asks it
 _LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loaded
 SHOWN_A_MINUTE = 20
 # Above what fleet.db keeps: so many more are in memory and in the kernel's set at most.
@@ -37,6 +39,7 @@ SPARE_BANS = 5000
 OPERATOR = "operator"  # kind of a client: one in a browser, as in operator:alice
 
 _Job = Attempt | Callable[[Store], None]
+_Result = TypeVar("_Result")
 
 
 class BanWatch:
@@ -69,6 +72,7 @@ class BanWatch:
         self._unsaid = 0
         self._looked = float("-inf")
         self._reported: set[str] = set()
+        self._failure: Exception | None = None  # the first one of the batch
         self._thread = threading.Thread(target=self._run, name="warden-bans", daemon=True)
 
     def __enter__(self) -> "BanWatch":
@@ -134,25 +138,26 @@ class BanWatch:
                 self._apply(store, raising=True)
             except HostError as error:
                 raised.append(error)
+            except Exception as error:
+                raised.append(_host_error(error))
+                raise
             finally:
                 done.set()
 
         self._jobs.put(work)
-        if not done.wait(60):
+        if not done.wait(_ANSWER_S):
             raise HostError("not-serving", "the watch over addresses gave no answer")
         if raised:
             raise raised[0]
         return self.enforcement.status
 
     def _run(self) -> None:
-        while True:
-            jobs = self._next_jobs()
-            try:
-                if not self._work(jobs):
-                    return
-            # Of any kind: without this thread nobody would be banned.
-            except Exception as error:  # noqa: BLE001
-                self._report(error)
+        going_on = True
+        while going_on and self._store is not None:
+            going_on = self._work(self._store, self._next_jobs())
+            if self._failure is not None:  # one of a batch: a flood of them would fill the log
+                self._announce_failure(self._failure)
+                self._failure = None
 
     def _next_jobs(self) -> list[_Job | None]:
         jobs: list[_Job | None] = []
@@ -162,23 +167,33 @@ class BanWatch:
                 jobs.append(self._jobs.get_nowait())
         return jobs
 
-    def _work(self, jobs: list[_Job | None]) -> bool:
-        """Do a batch of jobs; return False where the last one ends the thread."""
-        store, going_on = self._store, True
-        if store is None:
-            return False
+    def _work(self, store: Store, jobs: list[_Job | None]) -> bool:
+        """Do a batch of jobs; return False where it ends the thread."""
         bans: list[Ban] = []
         for job in jobs:
             if isinstance(job, Attempt):
-                bans += self._judge(job)
+                bans += self._try(self._judge, job) or []
                 continue
-            self._ban(store, bans)  # what a request asks for comes after it
+            self._try(self._ban, store, bans)  # what a request asks for comes after it
             bans = []
-            if job is None:
-                going_on = False
-            else:
-                job(store)
-        self._ban(store, bans)
+            if job is not None:
+                self._try(job, store)
+        self._try(self._ban, store, bans)
+        going_on = None not in jobs
+        self._try(self._look, store, going_on)
+        return going_on
+
+    def _try(self, work: Callable[..., _Result], *given: Any) -> _Result | None:
+        """Do a part of a batch. A failure of it costs no other part; the first one is kept."""
+        try:
+            return work(*given)
+        # Of any kind: without this thread nobody would be banned.
+        except Exception as error:  # noqa: BLE001
+            self._failure = self._failure or error
+            return None
+
+    def _look(self, store: Store, going_on: bool) -> None:
+        """Keep which addresses are known, and look now and then at what has ended."""
         now = time.time()
         self.known.save(store, now, at_once=not going_on)
         if not 0 <= now - self._looked < _LOOK_AGAIN_S:
@@ -187,7 +202,6 @@ class BanWatch:
                 self._apply(store)
             else:
                 self.enforcement.restore(store, now)
-        return going_on
 
     def _judge(self, attempt: Attempt) -> list[Ban]:
         if attempt.kind is AttemptKind.LOGGED_IN:
@@ -285,11 +299,15 @@ class BanWatch:
         with contextlib.suppress(OSError, ValueError):  # a full disk costs lines of the log
             line(self._log)
 
-    def _report(self, error: Exception) -> None:
-        if isinstance(error, OSError):
-            error = filesystem_error(error)
-        found = error if isinstance(error, HostError) else internal_error(error)
+    def _announce_failure(self, error: Exception) -> None:
+        found = _host_error(error)
         self._announce(FleetEvent("notice", code=found.code, text=f"bans: {found.text}"))
+
+
+def _host_error(error: Exception) -> HostError:
+    if isinstance(error, OSError):
+        return filesystem_error(error)
+    return error if isinstance(error, HostError) else internal_error(error)
 
 
 def _is_client(store: Store, client: str) -> bool:
