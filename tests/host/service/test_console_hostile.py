@@ -147,6 +147,27 @@ def test_an_answer_of_the_authority_is_bounded(tmp_path, answer, code):
         world.ask(answer)
 
 
+def test_an_authority_that_is_gone_or_silent(tmp_path, monkeypatch):
+    gone = Authority(tmp_path / "web.sock")
+    with refused("not-serving"):
+        asyncio.run(gone.call({"op": "show"}))
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # to the end of the call
+        writer.close()
+
+    world = Answering(tmp_path / "web.sock")
+    monkeypatch.setattr(world, "serve", silent)
+    monkeypatch.setattr(asking, "_CALL_S", 0.05)
+    with refused("timed-out"):
+        world.ask(b"")
+
+
+def test_an_error_of_the_authority_is_raised(tmp_path):
+    with refused("role-missing"):
+        Answering(tmp_path / "web.sock").ask(b'{"error": {"code": "role-missing"}}\n')
+
+
 def test_a_clock_that_jumps_locks_nobody_out(fleet):
     """Codes follow the clock that is shown: a wrong one refuses them, and uses none of them up."""
     true = 1_800_000_000.0

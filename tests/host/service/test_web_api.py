@@ -1,6 +1,5 @@
 """The API of the console: a real process, a real broker; tokens, origins, refusals, streams."""
 
-import asyncio
 import contextlib
 import json
 import time
@@ -25,7 +24,6 @@ from warden_host.service.event_feed import Entry, EventFeed
 from warden_host.service.web_api_streams import message, shown
 from warden_host.service.wrong_logins import WrongLogins
 from warden_host.store.store import App, Pair, Store
-from warden_host.web.api import stream
 from web_account_kit import Bans
 
 ORIGIN, OTHER = "https://app.example", "http://localhost:8000"
@@ -364,6 +362,53 @@ def test_a_token_is_used_within_its_rate(fleet, api):
     assert ask(first)["application"] == "home"
 
 
+@pytest.mark.parametrize("op", ["nothing", "", "origins"])
+def test_an_operation_that_there_is_not(fleet, api, op):
+    ask, _, noted = api
+    with refused("control-malformed"):
+        ask(token_of(fleet, FULL)[1], op=op)
+    assert noted == []
+
+
+@pytest.mark.parametrize("before", [-1, (1 << 53) + 1, True, 1.0, "1", None])
+def test_places_in_the_events_that_are_none(fleet, api, before):
+    ask, _, _ = api
+    with refused("bad-argument"):
+        ask(token_of(fleet, FULL)[1], op="events", device="D1", before=before)
+
+
+def test_a_token_that_is_known_ends_at_its_time(fleet, api, monkeypatch):
+    ask, _, _ = api
+    text = token_of(fleet, FULL)[1]
+    end = ask(text)["expires"]
+    monkeypatch.setattr(web_api, "time", SimpleNamespace(time=lambda: end - 0.5))
+    assert ask(text)["application"] == "home"
+    monkeypatch.setattr(web_api, "time", SimpleNamespace(time=lambda: float(end)))
+    with refused("token-expired"):
+        ask(text)
+
+
+def test_the_tokens_that_are_known_are_bounded(fleet, api, monkeypatch):
+    monkeypatch.setattr(web_api, "_MOST_KNOWN", 2)
+    ask, _, _ = api
+    for _ in range(4):
+        assert ask(token_of(fleet, FULL)[1])["application"] == "home"
+    assert len(ask.made._known) == 2
+
+
+def test_no_stream_begins_under_a_token_that_was_revoked_meanwhile(fleet, api):
+    """What ends streams looks at tokens that were revoked since they began."""
+    ask, _, _ = api
+    id_, text = token_of(fleet, FULL)
+    claims = access_token.verify(app_tokens.verifying_key(fleet), text)
+    with Store(fleet.database) as store:
+        app_tokens.revoke(fleet, store, id_)
+    caller = control.Caller()
+    with refused("token-revoked"):
+        ask.made._watch({}, caller, claims)
+    assert caller.ends_with is None
+
+
 def test_what_ends_a_stream_is_known_without_the_authority(fleet):
     now = [1.0]
     with Store(fleet.database) as store:
@@ -630,64 +675,3 @@ def test_all_tokens_have_some_streams():
         streams.add(control.Caller(), replace(CLAIMS, id="2"))
     first.gone.set()
     streams.add(control.Caller(), replace(CLAIMS, id="2"))
-
-
-class FakeSocket:
-    """A WebSocket of Starlette's: what comes is given, what goes is kept."""
-
-    scope, headers = {"client": None}, {}
-
-    def __init__(self, *messages: Any) -> None:
-        self.messages = [json.dumps(one) for one in messages]
-        self.sent: list[Any] = []
-        self.status = 0
-        self.busy = asyncio.Event()
-
-    async def accept(self) -> None: ...
-
-    async def receive(self) -> Any:
-        if not self.messages:
-            await asyncio.Event().wait()
-        return {"type": "websocket.receive", "text": self.messages.pop(0)}
-
-    async def send_text(self, text: str) -> None:
-        self.sent.append(json.loads(text))
-        self.busy.set()
-
-    async def close(self, status: int, reason: str = "") -> None:
-        self.status = status
-
-
-class SlowAuthority:
-    """One that answers no command, and whose stream is silent."""
-
-    async def call(self, request: Any) -> Any:
-        await asyncio.Event().wait()
-
-    async def stream(self, request: Any) -> Any:
-        await asyncio.Event().wait()
-        yield {}
-
-
-def test_a_token_that_does_not_come(monkeypatch):
-    monkeypatch.setattr(stream, "TOKEN_S", 0.05)
-    socket = FakeSocket()
-    asyncio.run(stream.Stream(SlowAuthority()).serve(socket))
-    assert (socket.status, socket.sent) == (4408, [])
-
-
-def test_commands_of_one_stream_at_once():
-    async def run() -> Any:
-        command = {"kind": "command", "device": "D1", "command": "set_relay"}
-        numbers = range(stream.MOST_COMMANDS + 1)
-        socket = FakeSocket(
-            {"kind": "token", "token": "x"}, *(command | {"id": n} for n in numbers)
-        )
-        task = asyncio.create_task(stream.Stream(SlowAuthority()).serve(socket))
-        await socket.busy.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return socket.sent
-
-    (answer,) = asyncio.run(run())
-    assert (answer["id"], answer["problem"]["code"]) == (stream.MOST_COMMANDS, "rate-limited")
