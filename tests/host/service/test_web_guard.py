@@ -119,7 +119,7 @@ def from_page(kind: str = "http", origin: tuple[str, str] = PAGE_OF) -> Any:
 
 def test_a_request_of_no_page_asks_for_no_origin(inner):
     authority = AuthorityModel(api_origin=GONE)
-    assert Answer(Cors(inner, authority), scope_of("GET", "/token")).status == 200  # type: ignore[arg-type]
+    assert Answer(Cors(inner, authority), scope_of("GET", "/token")).status == 200
     assert (authority.asked, inner.reached) == ([], ["/token"])
 
 
@@ -133,7 +133,7 @@ def test_a_request_of_no_page_asks_for_no_origin(inner):
     ],
 )
 def test_an_origin_that_the_authority_does_not_allow(inner, answer, status, code):
-    app = Cors(inner, AuthorityModel(api_origin=answer))  # type: ignore[arg-type]
+    app = Cors(inner, AuthorityModel(api_origin=answer))
     found = Answer(app, from_page())
     assert (found.status, found.problem) == (status, code)
     assert "access-control-allow-origin" not in found.headers
@@ -146,7 +146,7 @@ def test_an_origin_is_asked_for_within_bounds(inner, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(cors, "time", SimpleNamespace(monotonic=lambda: now[0]))
     authority = AuthorityModel(api_origin=[{"ok": True, "allowed": True}])
-    app = Cors(inner, authority)  # type: ignore[arg-type]
+    app = Cors(inner, authority)
     counts = []
     for seconds in (0.0, 1.9, 0.2, 0.0):
         now[0] += seconds
@@ -165,5 +165,5 @@ def test_an_origin_is_asked_for_within_bounds(inner, monkeypatch):
 
 
 def test_an_allowed_page_may_open_a_websocket(inner):
-    app = Cors(inner, AuthorityModel(api_origin=[{"ok": True, "allowed": True}]))  # type: ignore[arg-type]
+    app = Cors(inner, AuthorityModel(api_origin=[{"ok": True, "allowed": True}]))
     assert sent_by(app, from_page("websocket")) == [{"type": "websocket.accept"}]

@@ -26,7 +26,7 @@ def authority() -> AuthorityModel:
 @pytest.fixture
 def console(authority, monkeypatch) -> Any:
     monkeypatch.setattr(app, "Authority", lambda _: authority)
-    return app.build(None, "fleet", "127.0.0.1", PORT, False)  # type: ignore[arg-type]
+    return app.build(None, "fleet", "127.0.0.1", PORT, False)
 
 
 def get(console: Any, path: str, session: str = SESSION) -> Answer:
@@ -166,7 +166,7 @@ def test_the_way_out_ends_the_session_at_the_authority_and_in_the_browser(consol
 
 
 def test_verdicts_are_bounded_and_shown_in_their_session_alone():
-    made = Site(AuthorityModel(), "fleet", False, "")  # type: ignore[arg-type]
+    made = Site(AuthorityModel(), "fleet", False, "")
     places = [
         made.lead(SESSION, "/", {"number": number}).headers["location"]
         for number in range(site._MOST_VERDICTS + 1)
@@ -203,8 +203,8 @@ def test_an_accept_that_fails_ends_nothing(monkeypatch):
             await asyncio.Event().wait()
 
         monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", accept)
-        made = acceptor.Server(server.settings(app))  # type: ignore[arg-type]
-        task = asyncio.create_task(made._accept(None))  # type: ignore[arg-type]
+        made = acceptor.Server(server.settings(app))
+        task = asyncio.create_task(made._accept(None))
         waiting = asyncio.create_task(again.wait())
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
         for one in (task, waiting):

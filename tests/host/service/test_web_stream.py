@@ -64,7 +64,7 @@ class SlowAuthority(AuthorityModel):
 def served(authority: AuthorityModel, *messages: Any) -> FakeSocket:
     """Return a socket after its end."""
     socket = FakeSocket(*messages)
-    serving = stream.Stream(authority).serve(socket)  # type: ignore[arg-type]
+    serving = stream.Stream(authority).serve(socket)
     asyncio.run(asyncio.wait_for(serving, PATIENCE_S))
     return socket
 
@@ -157,7 +157,7 @@ def test_fields_of_a_command_in_a_stream(fields, code):
 
     async def run() -> Any:
         socket, authority = FakeSocket(FIRST, COMMAND | {"id": "a"} | fields), Authority()
-        task = asyncio.create_task(stream.Stream(authority).serve(socket))  # type: ignore[arg-type]
+        task = asyncio.create_task(stream.Stream(authority).serve(socket))
         await socket.busy.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -173,7 +173,7 @@ def test_commands_of_one_stream_at_once():
     async def run() -> Any:
         numbers = range(stream.MOST_COMMANDS + 1)
         socket = FakeSocket(FIRST, *(COMMAND | {"id": n} for n in numbers))
-        task = asyncio.create_task(stream.Stream(SlowAuthority()).serve(socket))  # type: ignore[arg-type]
+        task = asyncio.create_task(stream.Stream(SlowAuthority()).serve(socket))
         await socket.busy.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -201,7 +201,7 @@ BEARER = ("authorization", "Bearer x")
 )
 def test_a_request_without_a_token_is_not_passed_on(authorization, code):
     authority = AuthorityModel()
-    found = Answer(api(authority), scope_of("GET", "/token", *authorization))  # type: ignore[arg-type]
+    found = Answer(api(authority), scope_of("GET", "/token", *authorization))
     if code is None:
         assert (found.status, authority.asked[0]["bearer"]) == (200, "x")
     else:
@@ -219,7 +219,7 @@ def test_a_request_without_a_token_is_not_passed_on(authorization, code):
 )
 def test_an_address_of_another_form_is_not_passed_on(path, status):
     authority = AuthorityModel()
-    found = Answer(api(authority), scope_of("GET", path, BEARER))  # type: ignore[arg-type]
+    found = Answer(api(authority), scope_of("GET", path, BEARER))
     assert (found.status, authority.asked) == (status, [])
     assert status != 426 or found.headers["upgrade"] == "websocket"
 
@@ -242,7 +242,7 @@ def test_an_address_of_another_form_is_not_passed_on(path, status):
 def test_a_body_of_another_form_is_not_passed_on(body, kind, code):
     authority = AuthorityModel(api_command=[ANSWERED])
     scope = scope_of("POST", "/devices/D1/commands", BEARER, kind)
-    found = Answer(api(authority), scope, json.dumps(body).encode())  # type: ignore[arg-type]
+    found = Answer(api(authority), scope, json.dumps(body).encode())
     if code is None:
         assert found.status == 200
         assert (authority.asked[0]["device"], authority.asked[0]["command"]) == ("D1", "x")
