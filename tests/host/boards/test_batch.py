@@ -15,7 +15,7 @@ from warden_host.cli import exit_codes, main
 from warden_host.devices.provision import Order
 from warden_host.devices.token_terms import TokenTerms
 from warden_host.errors import HostError
-from warden_host.fleet import device_tree
+from warden_host.fleet import board_file, device_tree
 from warden_host.fleet.fleet import Fleet
 from warden_host.protocol import policy
 from warden_host.store.store import Device, Store
@@ -280,6 +280,13 @@ def test_no_error_quotes_a_pin(folder, capsys, line_):
     assert "PIN" in (text := capsys.readouterr().out) and "4711" not in text
 
 
+@pytest.mark.parametrize("pin", [b"", b"1\n2", b"1\r2", b"1" * 129])
+def test_a_pin_for_all_lines_that_no_board_takes(folder, pin):
+    path = listed(folder, "device,board\nD1,UNIX_PIN\n")
+    with pytest.raises(HostError, match="bad-list: .*wants a PIN"):
+        read_list(folder, path, pin=pin)
+
+
 def test_the_options_gate_holds_for_each_board(folder, capsys):
     """Without --board, too: it was left out then."""
     path = listed(folder, "device,board\nD1,UNIX\n")
@@ -304,6 +311,7 @@ def test_a_board_that_was_begun_has_its_secret_for_codes(folder):
 @pytest.mark.parametrize(
     ("template", "text"),
     [
+        ({"board": ""}, "no board is named"),
         ({"commands": ("wipe",)}, "'wipe' belongs"),
         ({"token": TokenTerms("https://id.example/t", "D1", b"secret")}, "without a token"),
     ],
@@ -319,6 +327,19 @@ def test_a_list_for_a_server_of_another_name(folder):
     settings.write_text(settings.read_text().replace('"127.0.0.1"', '"192.0.2.1"', 1))
     with pytest.raises(HostError, match="certificate-name"):
         read_list(folder, listed(folder, "device\nD1\n"))
+
+
+def test_a_board_py_is_for_one_kind_of_board(folder):
+    path = listed(folder, "device,board\nD1,UNIX_PIN\n")
+    with pytest.raises(HostError, match="bad-list: .*is for UNIX, not for UNIX_PIN"):
+        read_list(folder, path, own_board=board_file.load("UNIX"))
+
+
+def test_a_list_that_is_no_text(folder):
+    path = Path(listed(folder, ""))
+    path.write_bytes(b"device\nD\xff\n")
+    with pytest.raises(HostError, match="bad-list: .*is not UTF-8"):
+        read_list(folder, path)
 
 
 def test_a_list_that_is_not_there(folder, capsys):
