@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from host_kit import new_fleet, refused
-from warden_host.fleet import client_pki, pki, sealed_pem
+from warden_client import secretfile
+from warden_host.fleet import client_pki, pki, sealed_pem, tls
 
 
 @pytest.fixture
@@ -128,3 +129,47 @@ def test_the_devices_root_issues_one_ca_below_it(tmp_path):
     (fleet.broker / client_pki.CRL).unlink()
     with refused("crl-damaged"):
         client_pki.load_crl(fleet)
+
+
+def test_a_sealed_key_of_another_kind():
+    passphrase = b"correct horse battery"
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase),
+    )
+    with refused("key-damaged"):
+        sealed_pem.unseal(pem, passphrase)
+
+
+@pytest.mark.parametrize("size", [0, 32, 63, 65, 128])
+def test_a_point_of_another_length(size):
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = key.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )[1:]
+    assert client_pki.point_key(point) == key
+    with refused("bad-body"):
+        client_pki.point_key((point * 2)[:size])
+
+
+def test_a_list_that_is_not_what_was_written(tmp_path, monkeypatch):
+    fleet = new_fleet(tmp_path)
+    client_pki.create(fleet)
+    issuer = client_pki.load_issuer(fleet)
+    real = secretfile.write
+    monkeypatch.setattr(secretfile, "write", lambda path, data: real(path, data[:-1]))
+    with refused("crl-damaged"):
+        client_pki.write_crl(fleet, client_pki.make_crl(issuer, ()), issuer.certificate)
+
+
+@pytest.mark.parametrize("damage", [b"no certificate", None])
+def test_a_ca_that_the_hosts_clients_can_not_read(tmp_path, damage):
+    fleet = new_fleet(tmp_path)
+    path = fleet.keys / "ca.crt"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with refused("key-damaged"):
+        tls.context(fleet)

@@ -17,7 +17,7 @@ from warden_host.engine.request import Request
 from warden_host.otp import enrol, otp
 from warden_host.otp.settings import Limits
 from warden_host.protocol import policy
-from warden_host.store.otp import Contact
+from warden_host.store.otp import Contact, Delivered
 
 
 @pytest.fixture
@@ -585,3 +585,16 @@ def test_a_request_is_remembered_for_a_while_only(gate):
     for _ in range(40):
         gate.ask()
     assert len(gate.stage.store.code(DEVICE).past) == 16
+
+
+def test_a_device_that_was_wiped_has_no_result_of_a_delivery(gate):
+    stage = gate.stage
+    stage.handler.delivered(Delivered("gone", "mail", "code", 1.0, "no answer"))
+    assert stage.store.incidents("gone") == [] == stage.store.deliveries("gone")
+
+
+def test_without_a_second_secret_there_is_no_code_of_duress():
+    enrolled = enrol.new(DEVICE, "totp", 6, duress=False)
+    assert enrol.uri(enrolled).startswith("otpauth://")
+    with refused("bad-argument"):
+        enrol.uri(enrolled, duress=True)

@@ -2,11 +2,13 @@
 
 import pytest
 from host_kit import refused
+from warden_client.protocol import strictcbor
 from warden_client.protocol.freshness import NOTHING_PROVEN, DeviceMark, Proof
 from warden_host.errors import HostError
 from warden_host.protocol import policy
 from warden_host.store import events, incidents, key_triggers
 from warden_host.store.alarm_backlog import AlarmBacklog
+from warden_host.store.passkeys import Passkey
 from warden_host.store.store import App, Device, Pair, Store
 from warden_host.store.tokens import Token
 from warden_host.store.web_logins import WebLogin
@@ -409,6 +411,8 @@ def test_a_log_in_is_an_operators(known):
         known.put_web_login(WebLogin("nobody", "a hash", bytes(20)))
     with refused("operator-unknown"):
         known.put_passkey_code("nobody", bytes(32), 1.0)
+    with refused("operator-unknown"):
+        known.add_passkey(Passkey(b"id", "nobody", b"user", b"key", 0, "", 1.0))
 
 
 def test_alarms_of_another_form_are_damage(tmp_path):
@@ -416,3 +420,24 @@ def test_alarms_of_another_form_are_damage(tmp_path):
         backlog.set_alarm_backlog([1])  # type: ignore[arg-type]
         with refused("database-damaged"):
             backlog.alarm_backlog()
+
+
+def test_a_rotation_of_another_form_is_damage(known):
+    with known.transaction():
+        known.add_rotation("D1", {"cmd": "rotate"})
+    assert known.rotation("D1").body["cmd"] == "rotate"
+    known._do("UPDATE rotations SET body = ?", strictcbor.encode([1]))
+    with refused("database-damaged"):
+        known.rotation("D1")
+
+
+def test_a_copy_that_is_not_sound_is_no_backup(known, tmp_path):
+    known.copy_to(tmp_path / "good")
+    known._db.execute("CREATE TABLE more (a)")
+    known._db.execute("INSERT INTO more VALUES (NULL)")
+    known._db.execute("PRAGMA writable_schema = ON")
+    known._db.execute(
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE more (a NOT NULL)' WHERE name = 'more'"
+    )
+    with refused("database-damaged"):
+        known.copy_to(tmp_path / "bad")
