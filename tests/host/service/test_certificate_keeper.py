@@ -1,9 +1,11 @@
 """Which certificates `warden serve` renews by itself, when, and what it tells of them."""
 
+import queue
 import time
 
 import pytest
 from host_kit import new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host.devices import certificates
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
@@ -164,3 +166,64 @@ def test_days_that_are_none(made, days):
     (made.root / "warden.toml").write_text(tomli_w.dumps(document))
     with refused("config-malformed"):
         due(fleet.Fleet(made.root), 0)
+
+
+def test_a_device_whose_certificate_was_renewed_has_no_pause(made, monkeypatch):
+    monkeypatch.setattr(certificates, "update_crl", lambda *_: None)
+    add(made, "D1", 365)
+    now = [time.time() + 350 * DAY]
+    fails = [True, False, True]
+
+    def renew(*_, **__):
+        if fails.pop(0):
+            raise HostError("timed-out", "no answer")
+
+    monkeypatch.setattr(certificate_keeper.renewal, "renew", renew)
+    told: list[FleetEvent] = []
+    keeper = CertificateKeeper(
+        made, AuthorityModel(), lambda: None, told.append, None, lambda: now[0]
+    )
+    for _ in range(3):
+        keeper.check()
+        now[0] += 1.5 * 3600
+    assert [one.text.partition(":")[0] for one in told if " renewed, " in one.text] == [
+        "the certificate of D1 was not renewed, tried again in 1 h",
+        "the certificate of D1 was renewed, for 365 days",
+        "the certificate of D1 was not renewed, tried again in 1 h",
+    ]
+
+
+def test_at_its_end_no_further_device_is_asked(made, monkeypatch):
+    monkeypatch.setattr(certificates, "update_crl", lambda *_: None)
+    for name in ("D1", "D2"):
+        add(made, name, 365)
+    model, told = AuthorityModel(), []
+    moment = time.time() + 350 * DAY
+    keeper = CertificateKeeper(made, model, lambda: None, told.append, None, lambda: moment)
+    asked = model.command
+
+    def command(request):
+        keeper.__exit__()
+        return asked(request)
+
+    model.command = command
+    with pytest.raises(certificate_keeper._Stopping):
+        keeper.check()
+    assert model.asked == ["D1"]
+
+
+def test_a_look_that_fails_is_told_and_ends_nothing(made, monkeypatch):
+    told: queue.SimpleQueue[FleetEvent] = queue.SimpleQueue()
+    keeper = CertificateKeeper(made, AuthorityModel(), lambda: None, told.put, None)
+    ended = [HostError("database-damaged", "no"), OSError(28, "No space left on device")]
+
+    def check() -> None:
+        keeper.wake()
+        raise ended.pop(0) if ended else certificate_keeper._Stopping
+
+    monkeypatch.setattr(keeper, "check", check)
+    with keeper:
+        codes = [told.get(timeout=PATIENCE_S).code for _ in range(2)]
+        keeper._thread.join(PATIENCE_S)
+        assert not keeper._thread.is_alive()  # by what it raises at its end
+    assert codes == ["database-damaged", ""]

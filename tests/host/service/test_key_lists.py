@@ -6,6 +6,7 @@ import pytest
 from engine_kit import SEALED, Stage
 from host_kit import DEVICE
 from warden_client.protocol import key_lists
+from warden_host.errors import HostError
 from warden_host.service.key_lists import Asks, KeyLists
 from warden_host.store.store import App, Pair
 
@@ -174,3 +175,58 @@ def test_asks_that_are_refused(listener):
         topic = f"warden/app/a{number}/ask".encode()
         listener.sink("authority", topic, memoryview(b"x"), False)
     assert len(listener.asks.waiting()) == 64
+
+
+def test_an_entry_above_a_packet_costs_its_list_alone(listener):
+    """It is told, and tried again after a pause, not with each look."""
+    whole = listener.engine.packet_limit
+    listener.engine.packet_limit = 256
+    with listener.store.transaction():
+        listener.store.add_device(replace(SEALED, device="D2"))
+    assert listener.look() == listener.look() == []
+    assert listener.codes() == ["mqtt-too-large"]
+    listener.engine.packet_limit = whole
+    (page,) = listener.look(6.0)
+    assert listener.names(page) == ["D2"]
+    listener.engine.packet_limit = 256
+    listener.ask(1)
+    (page,) = listener.look()
+    assert (page.devices, page.last) == ([], False)  # with the scopes alone
+    assert listener.look() == []  # the list of all devices is dropped, and asked for again
+    assert listener.codes() == ["mqtt-too-large"] * 2
+    listener.engine.packet_limit = whole
+    listener.ask(1)
+    (page,) = listener.look(6.0)
+    assert (listener.names(page), page.previous) == ([DEVICE, "D2"], None)
+
+
+def test_scopes_above_a_packet_are_left_out_and_told(listener):
+    types = tuple(f"{number:02}" + "t" * 30 for number in range(32))
+    with listener.store.transaction():
+        listener.store.set_app("lights", types, ("set_relay",))
+        listener.store.add_device(replace(SEALED, device="D2"))
+    listener.engine.packet_limit = 1024
+    (page,) = listener.look()
+    assert (listener.names(page), page.scopes) == (["D2"], None)
+    assert listener.codes() == ["mqtt-too-large"]
+
+
+def test_a_device_that_can_not_be_read_is_not_told_to_be_gone(listener, monkeypatch):
+    def fails(*_):
+        raise HostError("database-damaged", "no")
+
+    with listener.store.transaction():
+        listener.store.add_device(replace(SEALED, device="D2"))
+    with monkeypatch.context() as patched:
+        patched.setattr("warden_host.devices.app_export.entry", fails)
+        assert listener.look() == []
+    assert listener.codes() == ["database-damaged"]
+    assert listener.names(listener.look(6.0)[0]) == ["D2"]  # what is noted of it is still there
+
+
+def test_an_application_whose_secret_went_meanwhile_gets_no_list(listener):
+    with listener.store.transaction():
+        listener.store.add_device(replace(SEALED, device="D2"))
+    listener.store._do("DELETE FROM app_lists WHERE appid = 'lights'")
+    assert listener.look() == []
+    assert listener.codes() == []

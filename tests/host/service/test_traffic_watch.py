@@ -1,12 +1,15 @@
 """What connections send the broker, by the kernel: floods that the authority never sees."""
 
+import queue
 import socket
 
 import pytest
 from host_kit import DEVICE
+from process_kit import PATIENCE_S
 from warden_host import tcp_diag
 from warden_host.reactions.settings import Budget
-from warden_host.service.traffic_watch import TrafficMeter
+from warden_host.service import traffic_watch
+from warden_host.service.traffic_watch import TrafficMeter, TrafficWatch
 from warden_host.tcp_diag import Connection
 
 BUDGET = Budget(kib_s=10, tolerance_s=4)
@@ -133,3 +136,34 @@ def test_the_busiest_of_some_clients_is_found(meter, monkeypatch):
     assert busiest((9100, 150, 99_000), {CLIENT, "g:hall"}) == CLIENT
     assert busiest((9000, 100, 99_000), {CLIENT, "g:hall"}) == ""
     assert busiest((9100, 9200, 99_000), {CLIENT, "g:hall"}, b"2") == "g:hall"  # new connections
+
+
+@pytest.mark.parametrize("why", [OSError(24, "Too many open files"), TimeoutError()])
+def test_a_look_that_fails_ends_no_watch(monkeypatch, why):
+    """Nobody would look for floods from then on."""
+    answers: list[object] = [why, {}, {("10.0.0.1", 1): Connection(b"1", 1 << 30)}]
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def received(_port: int) -> object:
+        one = answers.pop(0) if answers else {}
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr(traffic_watch, "PERIOD_S", 0.001)
+    monkeypatch.setattr(tcp_diag, "received", received)
+    watch = TrafficWatch(
+        [1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *one: found.put(one[0])
+    )
+    with watch:
+        assert found.get(timeout=PATIENCE_S) == CLIENT
+
+
+@pytest.mark.parametrize("why", [OSError(), AttributeError("AF_NETLINK")])
+def test_where_nothing_tells_no_client_is_the_busiest(monkeypatch, why):
+    def fails(_port: int) -> object:
+        raise why
+
+    monkeypatch.setattr(tcp_diag, "received", fails)
+    watch = TrafficWatch([1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *_: None)
+    assert watch.busiest({CLIENT}) == ""

@@ -28,7 +28,7 @@ class FakeSocket:
     def __init__(self, *messages: Any) -> None:
         self.messages = list(messages)
         self.sent: list[Any] = []
-        self.status = 0
+        self.statuses: list[int] = []
         self.busy = asyncio.Event()
 
     async def accept(self) -> None: ...
@@ -48,8 +48,13 @@ class FakeSocket:
         self.busy.set()
 
     async def close(self, status: int, reason: str = "") -> None:
-        assert self.status == 0  # once
-        self.status = status
+        self.statuses.append(status)
+
+    @property
+    def status(self) -> int:
+        """The status with which it was closed; 0 where it was not."""
+        assert len(self.statuses) < 2
+        return next(iter(self.statuses), 0)
 
 
 class SlowAuthority(AuthorityModel):

@@ -106,7 +106,7 @@ class TrafficMeter:
 
 
 class TrafficWatch:
-    """Run while it is entered; where the kernel tells nothing, it ends by itself.
+    """Run while it is entered; on a system that is no Linux, it ends by itself.
 
     ports: of the broker. client_at: as Places.client_at().
     found(client, why): called for each flooder.
@@ -145,8 +145,10 @@ class TrafficWatch:
         while not self._stop.wait(PERIOD_S):
             try:
                 present = self._look()
-            except (OSError, AttributeError):  # no Linux, or a kernel without it
+            except AttributeError:  # no Linux
                 return
+            except OSError:  # a kernel without it, or no file is left to open: the next look tells
+                continue
             for client, why in self._meter.read(present, self._client_at, time.monotonic()):
                 self._found(client, why)
 
