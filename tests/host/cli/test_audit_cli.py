@@ -121,6 +121,8 @@ def test_operators(folder, capsys):
 def test_passkeys_by_code(folder, capsys):
     run("operator", "add", "far", "--web-only", "--role", "look")
     fails(capsys, "operator-unknown", "operator", "login", "nobody", "--passkey")
+    none = ("--password-file", str(folder / "none"))  # known to be needless before it is read
+    fails(capsys, "operator-unknown", "operator", "login", "nobody", *none)
     fails(capsys, "operator-unknown", "operator", "passkeys", "nobody")
     fails(capsys, "operator-unknown", "operator", "login", "far", "--remove")
     capsys.readouterr()
@@ -200,6 +202,7 @@ def test_exports(folder, capsys, tmp_path):
         "{}\n",
         '{"format": 1, "after": 0}\n',
         '{"format": 1, "after": 0, "hash": "xx"}\n',
+        '{"format": 2, "after": 0, "hash": "%s"}\n' % ("00" * 32),
         '{"format": 1, "after": 0, "hash": ""}\n{"id": 1}\n',
         '{"format": 1, "after": 0, "hash": ""}\n{"id": [], "hash": ""}\n',
         "x" * 10000,

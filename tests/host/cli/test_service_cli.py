@@ -69,7 +69,7 @@ def test_an_installed_unit_is_not_replaced_unasked(served, capsys):
 
 
 def test_names_that_a_unit_can_not_have(served, capsys):
-    for name in ("../x", "a b", ""):
+    for name in ("../x", "a b", "ä", ""):
         fails(capsys, "bad-argument", "service", "install", "--name", name)
     fails(capsys, "bad-argument", "service", "show", "--user", "no-such-user")
     assert systemd_unit._quoted('a"b\\c') == '"a\\"b\\\\c"'

@@ -237,6 +237,8 @@ def test_grants_that_are_refused(rig):
         ((), "bad-argument"),
         (("--command", "set_relay"), "bad-argument"),
         (("--no-command", "probe"), "bad-argument"),
+        (("--command", "probe", "--no-command", "other"), "bad-argument"),
+        (("--command", "probe", "--command", "w", "--no-command", "w"), "bad-argument"),
         (("--no-type", "lamp"), "bad-argument"),
         (("--no-type", "relay"), "bad-argument"),
         (("--no-command", "set_relay", "--no-command", "get_relay"), "bad-argument"),

@@ -130,6 +130,15 @@ def test_the_commands(fleet, warden, tmp_path):
     assert warden("pins", "apply", DEVICE, str(file))[1] == "release-key"
 
 
+def test_pins_of_another_fleet_with_the_same_key(fleet, warden, tmp_path, monkeypatch):
+    file = tmp_path / "pins.cose"
+    with monkeypatch.context() as other:
+        other.setattr(Store, "vendor", lambda _: bytes(16))
+        file.write_bytes(signed(fleet))
+    assert warden("pins", "show", str(file))[1]["signed_by"] == "daily"
+    assert warden("pins", "apply", DEVICE, str(file))[1] == "release-key"
+
+
 def test_a_rotation_whose_live_pin_ends(fleet):
     with Store(fleet.database) as store:
         order = rotation.start_rotation(fleet, store, DEVICE, ("pins",), live_ends_s=600)
