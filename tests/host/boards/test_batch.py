@@ -342,6 +342,15 @@ def test_a_list_that_is_no_text(folder):
         read_list(folder, path)
 
 
+def test_a_record_without_a_key_is_damage(folder):
+    fleet = Fleet(folder)
+    BoardRecord("D1", "aa", "UNIX", live=False).save(fleet)
+    (path,) = (path for path in folder.rglob("D1*.json"))
+    path.write_text(path.read_text().replace('"chip"', '"chop"'))
+    with pytest.raises(HostError, match="database-damaged"):
+        BoardRecord.load(fleet, "D1")
+
+
 def test_a_list_that_is_not_there(folder, capsys):
     fails(capsys, "bad-list", *LINE[:-2], "--batch", "nowhere.csv")
 

@@ -6,6 +6,7 @@ import threading
 import tty
 
 import pytest
+from mpremote.transport import TransportError
 from port_model import BoardModel
 from serial.tools import list_ports
 from warden_host.boards import connection, ports
@@ -102,6 +103,30 @@ def test_an_answer_without_end(model, program):
     with Board(model.port) as board, fails("board-lost|board-failed"):
         board.run(program)
         board.run("print(1)")
+
+
+class Endless:
+    """A serial port that always has as many bytes as are asked for."""
+
+    def read(self, size):
+        return bytes(size)
+
+
+def test_a_conversation_has_so_many_bytes(monkeypatch):
+    monkeypatch.setattr(connection, "_MAX_SAID", 10)
+    line = connection._Line(Endless())
+    assert [len(line.read(size)) for size in (4, 20)] == [4, 6]
+    with pytest.raises(TransportError):
+        line.read()
+    line.begin(60.0)
+    assert line.read() == b"\0"
+
+
+def test_a_conversation_has_so_much_time():
+    line = connection._Line(Endless())
+    line.begin(-1.0)
+    with pytest.raises(TransportError):
+        line.read()
 
 
 def test_a_board_that_reads_nothing(model, monkeypatch):

@@ -15,10 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from mpremote import transport_serial  # type: ignore[import-untyped]
-from mpremote.transport import (  # type: ignore[import-untyped]
-    TransportError,
-    TransportExecError,
-)
+from mpremote.transport import TransportError  # type: ignore[import-untyped]
 from mpremote.transport_serial import SerialTransport  # type: ignore[import-untyped]
 
 from warden_host import jsontext
@@ -172,8 +169,6 @@ class Board:
         try:
             wire = self._wire(answer_s)
             output, failure = wire.exec_raw(program, timeout=answer_s * self._patience)
-        except TransportExecError as error:
-            raise _failed(str(error), secret) from None
         except _LOST:
             self.close()
             raise HostError(
