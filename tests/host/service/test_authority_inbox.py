@@ -1,5 +1,6 @@
 """Order, drops and reports of the authority under a flood, by a virtual clock."""
 
+import queue
 import threading
 import time
 
@@ -11,6 +12,7 @@ from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Wait
 from warden_host.engine.request import Request
+from warden_host.errors import HostError
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import BURST, MAX_TASKS, RATE, WAITING
@@ -219,6 +221,47 @@ def test_waiting_messages_of_a_device_to_wipe_are_kept(world):
     world.release()
     world.settle()
     assert world.devices() == ["D1"] * 3
+
+
+def test_what_is_cut_off_for_a_flood_is_dropped_at_each_link(world):
+    """Only the authority's own link counts: each message of a device comes by all of them."""
+    counted = []
+    world.authority.floods.admits = lambda device, size: counted.append(device) or device != "D2"
+    for appid in ("authority", "home"):
+        world.receive("D1", appid=appid)
+    world.receive("D2")
+    world.authority.floods.dropped.add("D3")
+    for appid in ("authority", "home"):
+        world.receive("D3", appid=appid)
+    world.settle()
+    assert world.handled == [(appid, "D1 x/fmt/json") for appid in ("authority", "home")]
+    assert counted == ["D1", "D2"]
+
+
+def test_errors_of_a_question_and_of_an_end_reach_who_asked(world, monkeypatch):
+    """Also those that nobody foresaw; the engine's thread goes on."""
+
+    def failing(error):
+        def fails(*_):
+            raise error
+
+        return fails
+
+    for error, code in (
+        (HostError("device-unknown", "no"), "device-unknown"),
+        (KeyError("a bug"), "internal-error"),
+    ):
+        with refused(code):
+            world.authority.ask(failing(error))
+    done: queue.SimpleQueue = queue.SimpleQueue()
+    error = HostError("database-damaged", "no")
+    monkeypatch.setattr(world.authority.pending_wipes, "apply", failing(error))
+    world.authority.end_device("D1", done.put)
+    assert done.get(timeout=SOON_S) is error
+    monkeypatch.setattr(world.authority.floods, "handle", failing(error))
+    world.receive("D1")
+    world.settle()
+    assert world.authority.alive()
 
 
 def test_messages_before_a_loss_are_handled_before_it(world, monkeypatch):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import paho.mqtt.client as mqtt
-from host_kit import new_fleet
+from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
@@ -228,3 +228,43 @@ def test_a_bug_of_the_client_costs_one_connection(tmp_path):
             assert lost.wait(PATIENCE_S)
             link.wait(PATIENCE_S)
             assert link._thread.is_alive()
+
+
+class Refused:
+    """The reason of an answer of the broker's that grants nothing."""
+
+    is_failure = True
+
+    def __str__(self) -> str:
+        return "Not authorized"
+
+
+def test_what_the_broker_refuses_brings_no_link_up_and_is_told(tmp_path):
+    fleet = new_fleet(tmp_path)
+    with Broker(fleet), connected(fleet) as link, link._guard:
+        link._up.clear()
+        link._awaited = {7}
+        with refused("timed-out"):
+            link.wait(0)
+        link._on_subscribe(link._client, None, 8, [Refused()], None)  # of none that is waited for
+        with refused("timed-out"):
+            link.wait(0)
+        link._on_subscribe(link._client, None, 7, [Refused()], None)
+        with refused("broker-refused") as error:
+            link.wait(0)
+        assert "a subscription was refused" in str(error)
+        link._accepted, link._awaited, sent = False, set(), len(link._queue)
+        link._on_connect(link._client, None, None, Refused(), None)
+        with refused("broker-refused") as error:
+            link.wait(0)
+        assert "Not authorized" in str(error)
+        assert (link._accepted, link._awaited, len(link._queue)) == (False, set(), sent)
+
+
+def test_a_broker_that_is_not_there_leaves_nothing_open(tmp_path):
+    fleet = new_fleet(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with refused("unreachable"), connected(fleet):
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before
