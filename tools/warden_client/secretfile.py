@@ -35,7 +35,9 @@ def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> by
     limit: bytes. damaged: the code for a larger file. Raises: key-missing, key-permissions.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking: a pipe without a writer would hold the open until there is one.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         raise HostError(
             "key-missing", f"{path.name} is not there", "restore it from a backup of the fleet"
@@ -44,8 +46,12 @@ def read(path: Path, limit: int = MAX_BYTES, damaged: str = "key-damaged") -> by
         raise HostError(
             "key-permissions", f"{path.name} can't be opened: {error.strerror}"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        check_mode(os.fstat(file.fileno()), path)
+    try:
+        check_mode(os.fstat(descriptor), path)
+    except HostError:
+        os.close(descriptor)
+        raise
+    with os.fdopen(descriptor, "rb") as file:  # which refuses a folder in words of its own
         data = file.read(limit + 1)
     if len(data) > limit:
         raise HostError(damaged, f"{path.name} has more than {limit} bytes")

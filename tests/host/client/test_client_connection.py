@@ -11,7 +11,7 @@ import pytest
 from client_kit import content
 from cryptography.hazmat.primitives import serialization
 from host_kit import refused
-from warden_client import credentials
+from warden_client import connection, credentials
 from warden_client.connection import Connection
 from warden_host.fleet import pki
 
@@ -70,3 +70,126 @@ def test_the_log_in_goes_to_a_pinned_key_alone(tmp_path, pinned):
             asyncio.run(scene(server))
     assert (b"secret" in server.received) == pinned
     assert bool(server.received) == pinned
+
+
+def opened(**changes) -> None:
+    """Open a connection under the file of client_kit with these changes."""
+
+    async def scene():
+        made = Connection(replace(credentials.parse(content()), **changes), print, print)
+        try:
+            await made.open()
+        finally:
+            await made.close()
+
+    asyncio.run(scene())
+
+
+CA = pki.new_ca().certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_a_server_of_another_ca_gets_no_log_in(tmp_path):
+    with Impostor(tmp_path) as server:
+        with refused("certificate-untrusted"):
+            opened(port=server.port, ca=CA, pins=frozenset({server.pin}))
+    assert server.received == b""
+
+
+def test_a_ca_that_is_none():
+    for ca in ("", "no PEM", CA.replace("M", "N", 20)):
+        with refused("key-damaged"):
+            opened(ca=ca)
+
+
+def test_a_broker_that_is_not_there_or_silent(monkeypatch):
+    monkeypatch.setattr(connection, "_UP_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        async def scene():
+            made = Connection(
+                replace(credentials.parse(content()), port=port, ca=CA), print, print
+            )
+            try:
+                with refused("timed-out"):
+                    await made.open()
+            finally:
+                server.close()  # else the thread waits for its handshake
+                await made.close()
+
+        asyncio.run(scene())
+    with refused("unreachable"):
+        opened(port=port, ca=CA)
+
+
+class Sent:
+    """A message as paho has it. topic: its bytes."""
+
+    retain = False
+
+    def __init__(self, topic: bytes, payload: bytes) -> None:
+        self._topic, self.payload = topic, payload
+
+    @property
+    def topic(self) -> str:
+        return self._topic.decode()
+
+
+class Refused:
+    is_failure = True
+
+
+def test_what_comes_is_bounded_before_it_is_kept(monkeypatch):
+    monkeypatch.setattr(connection, "_INBOX", 3)
+
+    async def scene():
+        taken = []
+        made = Connection(replace(credentials.parse(content()), ca=CA), taken.append, print)
+        for topic, payload in (
+            (b"\xff", b"x"),
+            (b"t" * (connection.TOPIC_LIMIT + 1), b"x"),
+            (b"t", bytes(connection.MAX_BYTES + 1)),
+            (b"t" * connection.TOPIC_LIMIT, bytes(connection.MAX_BYTES)),
+            *[(b"t", b"x")] * 4,
+        ):
+            made._receive(None, None, Sent(topic, payload))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [len(one.topic) for one in taken] == [connection.TOPIC_LIMIT, 1, 1]
+        assert made.dropped == 2
+
+    asyncio.run(scene())
+
+
+def test_a_log_in_or_a_subscription_that_is_refused():
+    async def scene():
+        for refuse in (
+            lambda made: made._on_connect(None, None, None, Refused(), None),  # and asks no more
+            lambda made: made._on_subscribe(None, None, 1, [Refused()], None),
+        ):
+            made = Connection(replace(credentials.parse(content()), ca=CA), print, print)
+            refuse(made)
+            with refused("broker-refused"):
+                await made._up
+
+    asyncio.run(scene())
+
+
+def test_nothing_is_published_on_a_connection_that_ended():
+    class Client:
+        rc = 0
+
+        def publish(self, *_, **__):
+            return self
+
+    async def scene():
+        made = Connection(replace(credentials.parse(content()), ca=CA), print, print)
+        made._client = Client()
+        assert made.publish("t", b"")
+        made._client.rc = 4
+        assert not made.publish("t", b"")
+        made._client.rc = 0
+        made._closed = True
+        assert not made.publish("t", b"")
+
+    asyncio.run(scene())

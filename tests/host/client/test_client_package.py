@@ -1,6 +1,7 @@
 """The client package alone: its wheel, and files that it does not take."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -59,8 +60,21 @@ def test_the_file_is_read_back(tmp_path):
     assert (b"h" * 32).hex() not in repr(read.devices[DEVICE])
 
 
+OF_LISTS = {
+    "number": 7,
+    "topic": "warden/app/home/keys",
+    "ask": "warden/app/home/ask",
+    "secret": "ab" * 32,
+}
+
+
 def broken(**changes: object) -> bytes:
     return json.dumps(content() | changes).encode()
+
+
+def test_a_file_with_lists_of_keys_is_read(tmp_path):
+    read = credentials.read(write(tmp_path / "f", content() | {"updates": OF_LISTS}))
+    assert (read.list_number, read.list_secret) == (7, b"\xab" * 32)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +90,13 @@ def broken(**changes: object) -> bytes:
         broken(trust={"ca": "", "pins": []}),
         broken(trust={"ca": "", "pins": ["GG" * 32]}),
         broken(devices=[1]),
+        broken(appid=7),
+        broken(updates={"number": -1}),
+        broken(updates=OF_LISTS | {"number": 1 << 32}),
+        broken(updates=OF_LISTS | {"topic": "warden/app/attic/keys"}),
+        broken(updates=OF_LISTS | {"ask": "warden/app/attic/ask"}),
+        broken(updates=OF_LISTS | {"ask": None}),
+        broken(updates=OF_LISTS | {"secret": "aa"}),
         json.dumps(content(mode="other")).encode(),
         json.dumps(content(keys=[])).encode(),
         json.dumps(content(keys=["aa"])).encode(),
@@ -119,3 +140,19 @@ def test_the_memory_keeps_each_key_and_excludes_another_process(tmp_path):
         Memory(path)
     with refused("key-permissions"):
         Memory(tmp_path)
+
+
+def test_a_memory_of_a_newer_package_is_left_as_it_is(tmp_path):
+    path = tmp_path / "home.state"
+    with Memory(path):
+        pass
+    database = sqlite3.connect(path)
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    database.execute(f"PRAGMA user_version = {version + 1}")
+    database.close()
+    before = path.read_bytes()
+    with refused("key-damaged") as error:
+        Memory(path)
+    assert "is of a newer package" in str(error)
+    assert path.read_bytes() == before
+    sqlite3.connect(path, timeout=0).execute("BEGIN EXCLUSIVE")  # it is closed

@@ -1,6 +1,7 @@
 """Files that hold secrets: how large they may be, and that none is read in part."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -28,6 +29,44 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
     assert len(secretfile.read(secret(tmp_path, most))) == most
     with refused("key-damaged"):
         secretfile.read(secret(tmp_path, most + 1))
+
+
+def test_what_is_no_file_of_its_owner_is_not_read(tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with refused("key-permissions") as error:
+        secretfile.read(pipe)  # and does not wait for a writer
+    assert "is not a regular file" in str(error)
+    with refused("key-permissions"):
+        secretfile.read(tmp_path)
+    path = secret(tmp_path, 1)
+    (tmp_path / "link").symlink_to(path)
+    with refused("key-permissions"):
+        secretfile.read(tmp_path / "link")
+    path.chmod(0o604)
+    with refused("key-permissions"):
+        secretfile.read(path)
+    path.chmod(0o600)
+    assert secretfile.read(path) == b"s"
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with refused("key-permissions") as error:
+        secretfile.read(path)
+    assert "belongs to another user" in str(error)
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = secret(tmp_path, 5)
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    for part in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, part, fails)
+            with pytest.raises(OSError, match="No space"):
+                secretfile.write(path, b"other")
+        assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], b"s" * 5)
 
 
 @pytest.fixture
