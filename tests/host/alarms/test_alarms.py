@@ -18,6 +18,7 @@ from warden_host.alarms.rules import Alarm, RefusedLogins, alarm_of
 from warden_host.alarms.settings import AlarmSettings
 from warden_host.cli import main
 from warden_host.engine.events import FleetEvent
+from warden_host.errors import HostError
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.otp.notify.delivery import Undelivered
 from warden_host.service.alarm_service import AlarmService
@@ -340,6 +341,30 @@ def test_a_mail_server_that_is_away_at_the_end_gets_them_after_the_next_start(tm
                 pass
         [(_, _, data)] = hook.taken
     assert json.loads(data)["alarms"][0]["text"] == "quarantined: hello 3 after 7"
+
+
+@pytest.mark.parametrize(
+    "why", [HostError("database-damaged", "no"), OSError(28, "No space left on device")]
+)
+def test_what_fails_beside_the_alarms_is_told_and_ends_nothing(tmp_path, monkeypatch, why):
+    def fails(*_):
+        raise why
+
+    fleet, told = configured(new_fleet(tmp_path), {"webhook": True}), []
+    make_secrets(fleet.keys)
+    said = threading.Event()
+    service = AlarmService(fleet, lambda one: told.append(one.text) or said.set())
+    monkeypatch.setattr(service._conditions, "check", fails)
+    if isinstance(why, HostError):  # as which the database's own errors come
+        monkeypatch.setattr("warden_host.service.alarm_service.AlarmBacklog", fails)
+    with service:
+        assert said.wait(PATIENCE_S)
+        service.on_device_event(FleetEvent("quarantined", DEVICE, text="hello 3 after 7"))
+    begins = [text.partition(":")[0] for text in told]
+    assert begins.count("conditions can't be checked") == 1
+    kept = isinstance(why, OSError)
+    assert ("alarms that waited can't be read" in begins) == (not kept)
+    assert ("alarms that wait can't be kept" in begins) == (not kept)
 
 
 def test_the_operator_tries_it(served, capsys):

@@ -75,6 +75,9 @@ def test_names_that_a_unit_can_not_have(served, capsys):
     assert systemd_unit._quoted('a"b\\c') == '"a\\"b\\\\c"'
     with refused("bad-argument"):
         systemd_unit._quoted("a\nUser=root")
+    assert systemd_unit._unquoted(Path("/50% of it")) == "/50%% of it"
+    with refused("bad-argument"):
+        systemd_unit._unquoted(Path("/a\nUser=root"))
 
 
 def test_root_and_others_do_not_serve(served):

@@ -5,9 +5,16 @@ import json
 
 import pytest
 from client_kit import NEW_K, Home, K, Line, content, write
-from host_kit import DEVICE, refused
+from host_kit import DEVICE, TYPE, refused
+from warden_client import application, credentials
 from warden_client.application import Application
+from warden_client.connection import Message
+from warden_client.device import Device
 from warden_client.errors import HostError
+from warden_client.memory import Memory
+from warden_client.protocol import key_lists
+from warden_client.protocol.session import Instant
+from warden_client.updates import Updates, _in_json
 
 
 def run(scene) -> None:
@@ -333,3 +340,159 @@ def test_an_application_runs_once(tmp_path, monkeypatch):
             pass
 
     run(scene())
+
+
+def of_plain(**fields) -> bytes:
+    return json.dumps({"event": "x", "deviceId": DEVICE, "body": {}, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "iot-2",
+        f"iot-2/type/{TYPE}/id/{DEVICE}/evt/x/fmt/json/more",
+        f"iot-2/type/{TYPE}/id/D2/evt/x/fmt/json",
+        f"iot-2/type/other/id/{DEVICE}/evt/x/fmt/json",
+        f"iot-2/type/{TYPE}/id/{DEVICE}/cmd/x/fmt/json",
+        f"iot-2/type/{TYPE}/id/{DEVICE}/evt/offline/fmt/cose",
+        "warden/app/home/keys",  # the file has no lists of keys
+    ],
+)
+def test_a_topic_of_no_device_of_ours_brings_nothing(tmp_path, monkeypatch, where):
+    async def scene():
+        async with Home(tmp_path, monkeypatch, mode="plain", uid=UID) as home:
+            home.line._on_message(Message(where, of_plain(), False))
+            home.line.bring("x", of_plain(), "json", retain=True)  # which anyone finds later
+            assert home.app._events.empty()
+            home.line.bring("x", of_plain(), "json")
+            assert home.app._events.qsize() == 1
+
+    run(scene())
+
+
+def test_a_list_of_keys_that_no_authority_sealed_changes_nothing(tmp_path, monkeypatch):
+    async def scene():
+        home = Home(tmp_path, monkeypatch)
+        where = key_lists.list_topic("home")
+        updates = {"number": 7, "topic": where, "ask": key_lists.ask_topic("home")}
+        write(home.file, content() | {"updates": updates | {"secret": "ab" * 32}})
+        monkeypatch.setattr(Line, "publish", lambda *_: True)
+        async with home:
+            page = key_lists.Page(8, 7, 0, True, None, [DEVICE])  # it is gone
+            for secret, retain in ((b"x" * 32, False), (b"\xab" * 32, True)):
+                data = key_lists.seal_page("home", secret, b"i" * key_lists.LIST_ID, page)
+                home.line._on_message(Message(where, data, retain))
+            home.line._on_message(Message(where, b"", False))
+            assert list(home.app.devices) == [DEVICE]
+            data = key_lists.seal_page("home", b"\xab" * 32, b"i" * key_lists.LIST_ID, page)
+            home.line._on_message(Message(where, data, False))
+            assert list(home.app.devices) == []
+
+    run(scene())
+
+
+def test_a_file_without_lists_takes_none(tmp_path):
+    with Memory(tmp_path / "home.state") as memory:
+        made = Updates(memory)
+        assert not made.receive(b"x", 1.0)
+        made.load(credentials.parse(content()))
+        assert not made.receive(b"x", 1.0)
+        assert made.due_ask(1e9) is None
+
+
+def test_an_entry_that_json_can_not_hold_is_refused():
+    for value in ({1: "x"}, {"policies": [{b"k": 1}]}):
+        with refused("key-damaged"):
+            _in_json(value)
+
+
+def test_a_program_that_is_too_slow_loses_events_and_none_of_an_outbox(tmp_path, monkeypatch):
+    monkeypatch.setattr(application, "_EVENTS", 1)
+
+    async def scene():
+        async with Home(tmp_path, monkeypatch) as home:
+            home.begin_session()
+            home.line.bring("x", home.peer.seal("x", [0, None, {"n": 1}]))
+            home.line.bring("x", home.peer.seal("x", [0, None, {"n": 2}]))
+            home.line.bring("x", home.peer.seal("x", [7, 0, {"n": 3}]))
+            assert (home.app._events.qsize(), home.app.dropped) == (1, 1)
+            events = home.app.events()
+            assert (await anext(events)).body == {"n": 1}
+            home.line.bring("x", home.peer.seal("x", [7, 0, {"n": 3}]))  # sent again
+            assert (await anext(events)).body == {"n": 3}
+
+    run(scene())
+
+
+def test_a_broker_that_is_away_at_a_reconnect_is_tried_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(application, "_LEAST_DELAY_S", 0.01)
+
+    async def scene():
+        async with Home(tmp_path, monkeypatch) as home:
+            Line.refusal = HostError("unreachable", "no one there")
+            home.line.lose()
+            while len(Line.made) < 3:
+                await asyncio.sleep(0.01)
+            assert not home.app.connected
+            Line.refusal = None
+            while not home.app.connected:
+                await asyncio.sleep(0.01)
+            assert "no one there" in caplog.text
+            waiting = asyncio.create_task(home.app.wait_for_session(DEVICE))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            home.begin_session()
+            await waiting
+            with refused("device-unknown"):
+                await home.app.wait_for_session("D9")
+
+    run(scene())
+
+
+def test_a_file_that_is_damaged_while_it_runs_changes_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(application, "_TICK_S", 0.01)
+
+    async def scene():
+        async with Home(tmp_path, monkeypatch) as home:
+            home.file.write_text("{")
+            while "what was read before stays in use" not in caplog.text:
+                await asyncio.sleep(0.01)
+            home.begin_session()
+            write(home.file, content(device="D2"))
+            while list(home.app.devices) != ["D2"]:  # it looks on
+                await asyncio.sleep(0.01)
+
+    run(scene())
+
+
+def test_a_device_seals_nothing_without_a_session_or_in_quarantine(tmp_path):
+    now = Instant(1_800_000_000, 1.0)
+    (entry,) = credentials.parse(content()).devices.values()
+    with Memory(tmp_path / "home.state") as memory:
+        made = Device("home", entry, memory)
+        with refused("no-session"):
+            made.seal("set_relay", 1, {}, 30, now)
+        made._mark.quarantine = "device-cloned"
+        with refused("quarantined"):
+            made.seal("set_relay", 1, {}, 30, now)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_another"),
+    [
+        ({"type": "other"}, True),
+        ({"keys": [NEW_K.hex()]}, True),
+        ({"keys": [K.hex(), NEW_K.hex()]}, False),
+        ({"commands": []}, False),
+    ],
+)
+def test_an_entry_of_another_device_keeps_no_session(tmp_path, changes, is_another):
+    now = Instant(1_800_000_000, 1.0)
+    (entry,), (fresh,) = (
+        credentials.parse(one).devices.values() for one in (content(), content(**changes))
+    )
+    with Memory(tmp_path / "home.state") as memory:
+        made = Device("home", entry, memory)
+        assert (made.update(fresh, now) is None) == is_another
+        assert made.entry == (entry if is_another else fresh)

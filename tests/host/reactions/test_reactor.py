@@ -21,6 +21,7 @@ from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.protocol import policy
 from warden_host.reactions.settings import Budget
 from warden_host.service import reactor as reactor_module
+from warden_host.service.control import Caller
 from warden_host.service.flood_guard import FloodGuard
 from warden_host.service.known_devices import KnownDevices
 from warden_host.service.reactor import Reactor
@@ -497,3 +498,22 @@ def test_provisioning_again_ends_a_reaction(house):
         house.store.add_device(SEALED)
     assert house.store.device(DEVICE).reaction is None
     assert json.dumps(house.actions()) == "[]"
+
+
+def test_what_is_kept_of_alerts_is_bounded(house, monkeypatch):
+    """Strangers give names without end. What was forgotten is told once more."""
+    monkeypatch.setattr(reactor_module, "_MOST_ALERTS", 4)
+    reactor = house.reacting()
+    assert [reactor._is_due(f"D{n}", "alert", "tampered") for n in range(4)] == [True] * 4
+    assert not reactor._is_due("D0", "alert", "tampered")
+    assert all(reactor._is_due(f"D{n}", "alert", "tampered") for n in range(4, 30))
+    assert len(reactor._alerts) <= 4
+
+
+def test_a_device_that_is_let_in_again_is_heard_again(house):
+    house.authority.floods.drop(DEVICE)
+    assert not house.authority.floods.admits(DEVICE, 1)
+    caller = Caller()
+    house.reacting().operations["readmitted"]({"op": "readmitted", "device": DEVICE}, caller)
+    assert caller.next_line(1) == {"ok": True}
+    assert house.authority.floods.admits(DEVICE, 1)

@@ -273,13 +273,20 @@ def test_what_applying_raises_is_told_to_who_asked(world, monkeypatch):
     world.watch.reload()
 
 
-def test_what_applying_raises_without_a_request_is_announced(world, monkeypatch):
+def test_what_applying_raises_without_a_request_is_announced(fleet, monkeypatch):
+    """And keeps `warden serve` from nothing: the watch begins all the same."""
+
     def broken(*_):
         raise HostError("not-applicable", "no")
 
-    monkeypatch.setattr(world.watch.enforcement, "apply", broken)
-    world.watch.guard_console(8443)
-    assert world.event().code == "not-applicable"
+    made = World(fleet)
+    monkeypatch.setattr(made.watch.enforcement, "apply", broken)
+    with made.watch:
+        assert made.event().code == "not-applicable"
+        assert made.event().code == "bans-unenforced"
+        made.watch.guard_console(8443)
+        event = made.event()
+        assert (event.code, event.text) == ("not-applicable", "no")
 
 
 def test_a_watch_that_gives_no_answer(fleet, monkeypatch):

@@ -180,6 +180,15 @@ def test_the_kernel_is_asked():
     assert clock_guard.is_unset() in (True, False)
 
 
+@pytest.mark.parametrize("why", [OSError("no libc"), AttributeError("adjtimex")])
+def test_a_system_without_the_kernels_word_counts_as_set(monkeypatch, why):
+    def fails(*_, **__):
+        raise why
+
+    monkeypatch.setattr(clock_guard.ctypes, "CDLL", fails)
+    assert clock_guard.is_unset() is False
+
+
 @pytest.mark.parametrize(("off", "good"), [(AWAY_S, True), (AWAY_S + 1, False), (YEARS, False)])
 def test_how_long_a_fleet_may_have_been_away(store, machine, off, good):
     assert starts(store, machine)

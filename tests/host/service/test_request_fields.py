@@ -3,13 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
-from host_kit import refused
-from warden_host.service import request_fields, web_passwords, web_requests
+from host_kit import new_fleet, refused
+from warden_host.errors import HostError
+from warden_host.service import live_state, request_fields, web_passwords, web_requests
 from warden_host.service.control import Caller
 from warden_host.service.live_requests import LiveRequests
 from warden_host.service.operators import AuditedSockets, Rights
+from warden_host.service.pending_wipes import finisher
 from warden_host.service.request_fields import read_number, read_policy, read_request, read_text
-from warden_host.service.run import _Dispatcher
+from warden_host.service.rollout_handler import RolloutHandler
+from warden_host.service.run import Service, _Dispatcher
 from warden_host.service.web_acts import WebActs
 
 SEND = {"device": "D1", "command": "set_relay"}
@@ -158,3 +161,81 @@ def test_nothing_is_done_before_the_authority_is_there_and_calls_are_limited():
         for _ in range(1000):
             sockets.handle_session({"op": "online"}, caller, rights)
     assert 50 < len(done) < 1000
+
+
+def test_a_fleet_whose_authority_ended_is_not_served():
+    fine = SimpleNamespace(check=lambda: None)
+    for alive in (True, False):
+        authority = SimpleNamespace(alive=lambda alive=alive: alive)
+        made = Service(None, authority, fine, fine, None, fine, print)
+        if alive:
+            made.check()
+        else:
+            with refused("not-serving"):
+                made.check()
+
+
+def test_what_a_reload_is_about_is_counted_and_loaded_anew():
+    """Also its flood: whom the owner changed, begins anew."""
+    done: list[object] = []
+    engine = SimpleNamespace(unload=lambda device: done.append(("unload", device)))
+    handler = _Dispatcher()
+    handler.authority = SimpleNamespace(
+        floods=SimpleNamespace(reset=lambda device: done.append(("reset", device))),
+        ask=lambda question: question(engine),
+        reload=lambda: done.append("reload"),
+    )
+    handler.renewing = SimpleNamespace(wake=lambda: done.append("renewing"))
+    handler.keeper = SimpleNamespace(wake=lambda: done.append("keeper"))
+    handler.broker = SimpleNamespace(restart_warning=lambda: "")
+    handler.handle({"op": "reload", "device": "D1"}, Caller())
+    assert done == [("reset", "D1"), ("unload", "D1"), "reload", "keeper", "renewing"]
+
+
+def test_a_policy_that_ended_is_followed_and_no_order():
+    followed: list[str] = []
+    handler = _Dispatcher()
+    handler.authority = SimpleNamespace(ask=lambda _: followed.append("D1"))  # and no submit
+    handler.broker = SimpleNamespace(restart_warning=lambda: "again")
+    caller = Caller()
+    handler.handle({"op": "policy", "device": "D1", "ended": True}, caller)
+    assert caller.next_line(1) == {"ok": True, "notice": "again"}
+    assert followed == ["D1"]
+
+
+def test_only_a_fleet_that_is_not_served_has_no_present(monkeypatch):
+    fleet = SimpleNamespace(control=None)
+    for code in ("not-serving", "timed-out"):
+
+        def call(*_, code=code):
+            raise HostError(code, "no")
+
+        monkeypatch.setattr(live_state.control_client, "call", call)
+        if code == "not-serving":
+            assert live_state.ask(fleet).online is None
+        else:
+            with refused(code):
+                live_state.ask(fleet)
+
+
+def test_a_caller_of_a_rollout_that_hangs_up_is_shown_no_more():
+    watchers: list = []
+    rollouts = SimpleNamespace(watch=lambda _, watcher: watchers.append(watcher))
+    caller = Caller()
+    RolloutHandler._show(SimpleNamespace(_run=lambda ask: ask(rollouts)), 1, caller)
+    watchers[0]({"rollout": 1}, False)
+    assert caller.next_line(1) == {"rollout": 1}
+    caller.gone.set()
+    with refused("timed-out"):  # by which the rollout drops it
+        watchers[0]({"rollout": 1}, False)
+
+
+def test_a_wiped_device_goes_from_the_fleet_before_it_goes_from_the_engine(tmp_path, monkeypatch):
+    done: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "warden_host.devices.revocation.remove_wiped",
+        lambda _fleet, _store, device: done.append(("fleet", device)),
+    )
+    finish = finisher(new_fleet(tmp_path), lambda device: done.append(("engine", device)))
+    finish("D1")
+    assert done == [("fleet", "D1"), ("engine", "D1")]

@@ -1,5 +1,7 @@
 """`warden serve` where the key of the devices' CA is under a passphrase."""
 
+import queue
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +11,7 @@ from host_kit import new_fleet, refused
 from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_client import secretfile
+from warden_host.errors import HostError
 from warden_host.fleet import client_pki, pki
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.service import crl_keeper
@@ -73,3 +76,32 @@ def test_a_wrong_one_is_refused_at_the_start(fleet):
     """Also while the list is fresh: nobody would be there when it is written anew."""
     with refused("passphrase-wrong"):
         crl_keeper.prepare(fleet, b"another one of some length")
+
+
+def test_a_list_that_can_not_be_written_is_told_and_written_later(fleet, monkeypatch):
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    keeper = crl_keeper.CrlKeeper(fleet, lambda: None, told.put, PASSPHRASE)
+    ended = [HostError("database-damaged", "no"), OSError(28, "No space left on device")]
+    done = threading.Event()
+
+    def check() -> None:
+        if ended:
+            keeper.wake()
+            raise ended.pop(0)
+        done.set()
+
+    monkeypatch.setattr(keeper, "check", check)
+    keeper.start()
+    assert "no" in told.get(timeout=PATIENCE_S)
+    assert "No space left" in told.get(timeout=PATIENCE_S)
+    assert done.wait(PATIENCE_S)
+    keeper.close()
+
+
+def test_a_list_that_is_fresh_is_not_written_at_the_start(fleet):
+    shorten(fleet, timedelta(days=29))
+    path = fleet.broker / client_pki.CRL
+    before = path.read_bytes()
+    for passphrase in (PASSPHRASE, None):
+        crl_keeper.prepare(fleet, passphrase)
+    assert path.read_bytes() == before

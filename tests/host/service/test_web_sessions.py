@@ -159,7 +159,7 @@ def test_sessions_stand_over_a_restart(account, tmp_path, monkeypatch):
     path.symlink_to(tmp_path / "other")
     assert kept_sessions.pop(tmp_path) == []
     path.unlink()
-    monkeypatch.setattr(kept_sessions, "_boot", lambda: "")  # a machine that does not tell
+    monkeypatch.setattr(kept_sessions, "_BOOT", tmp_path / "none")  # a machine that does not tell
     path.write_bytes(written)
     assert kept_sessions.pop(tmp_path) == []
 

@@ -152,6 +152,20 @@ def test_the_house_is_kept_while_the_fleet_is_served(tmp_path, monkeypatch, caps
     capsys.readouterr()
 
 
+def test_a_part_of_the_housekeeping_that_fails_is_told_and_the_rest_is_done(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    fleet, notices = new_fleet(tmp_path), []
+    monkeypatch.setattr(audit_export, "rotate", full)
+    monkeypatch.setattr(Store, "remove_past", full)
+    keep_house(fleet, notices.append, NOW)
+    assert [(one.code, one.text.partition(":")[0]) for one in notices] == [
+        ("filesystem", "old rows were not removed"),
+        ("filesystem", "the audit log was not rotated"),
+    ]
+
+
 def test_a_backup_that_was_killed_leaves_no_copy_of_the_database(tmp_path):
     fleet = new_fleet(tmp_path)
     left = fleet.root / ".backup.0a0b0c0d.db"
