@@ -72,6 +72,26 @@ def test_a_newer_candidate_survives_an_older_ready(pair):
     assert pair.app.previous is not None
 
 
+def test_a_ready_of_an_older_hello_begins_no_session(pair):
+    first, first_hello = pair.welcome(), pair.device.hello_bytes
+    pair.device.take_welcome(pair.welcome())
+    pair.receive("ready", pair.device.ready())
+    pair.device.hello_bytes = first_hello
+    pair.device.take_welcome(first)
+    assert pair.code("ready", pair.device.ready()) == "no-session"
+    assert pair.kept == [Proof(1, 1, 1)]
+
+
+def test_a_wake_waits_until_a_session_is_there(pair):
+    assert pair.app.pending_wake is None
+    wake = pair.app.request_hello(pair.now)
+    assert pair.app.pending_wake == wake
+    pair.handshake()
+    assert pair.app.pending_wake is None
+    pair.app.request_hello(pair.now)
+    assert pair.app.pending_wake is None  # it goes on in its session meanwhile
+
+
 def test_a_proven_hello_is_not_answered_again(pair):
     pair.handshake()
     assert pair.code("hello", pair.device.hello_bytes) == "stale-hello"

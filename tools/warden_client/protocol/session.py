@@ -352,9 +352,7 @@ class Session:
             raise HostError("bad-body", "a ready that says something")
         if self.mark.quarantine:
             raise HostError("quarantined", "a ready of a device in quarantine")
-        proof = candidate.proof
-        if proof.hello <= self._proven.hello:
-            raise HostError("stale-hello", "a newer hello was proven in the meantime")
+        proof = candidate.proof  # above what was proven: no other candidate is kept
         if is_rollback(proof, self._proven, candidate.floor):
             return self._to_quarantine(proof)
         if proof.boot < self.mark.boot:
@@ -373,7 +371,7 @@ class Session:
             if other is candidate:
                 self._hellos = (*self._hellos[-1:], key)
             if other.proof.hello <= proof.hello:
-                del self._candidates[key]  # that of a newer hello stays
+                del self._candidates[key]  # it could take us back; that of a newer hello stays
         told = candidate.hello.policy_hash
         diverged = not hmac.compare_digest(told, self._expected(told))
         return [
