@@ -1,17 +1,19 @@
 """The console's process is started again without a wait of `warden serve`, and after pauses."""
 
+import contextlib
 import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
-from host_kit import refused
+from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.engine.events import FleetEvent
-from warden_host.service import console_process
+from warden_host.service import console, console_process
 from warden_host.service.console_process import MOST_PAUSE_S, START_S, ConsoleProcess
 
 LISTENS = "import sys, time; print(8080, flush=True); time.sleep(600)"
@@ -156,3 +158,17 @@ def test_a_first_start_that_fails(monkeypatch, program):
     with refused("web-failed"):
         ConsoleProcess(lambda port: [sys.executable, "-c", program], 0, print)
     assert processes[0].poll() is not None
+
+
+@pytest.mark.parametrize(("host", "told"), [("127.0.0.1", []), ("fleet.example", [8443])])
+def test_the_firewall_guards_a_port_that_others_reach(tmp_path, monkeypatch, host, told):
+    ports: list[int] = []
+    stub = SimpleNamespace(port=8443, close=lambda: None)
+    monkeypatch.setattr(console, "check_name", lambda *_: None)
+    monkeypatch.setattr(console, "ControlServer", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(console, "Console", lambda *_: stub)
+    authority = SimpleNamespace(ask=None)
+    wrong = SimpleNamespace(guard_console=ports.append)
+    parts = (None, SimpleNamespace(), authority, None, wrong)
+    with console.console(new_fleet(tmp_path), console.WebAddress(host, 8443), *parts):
+        assert ports == told
