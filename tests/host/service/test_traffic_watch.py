@@ -50,6 +50,54 @@ def test_the_kernel_tells_what_a_connection_received():
             assert other.cookie != cookie
 
 
+class Kernel:
+    """A netlink socket that answers once."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+
+    def __call__(self, *_):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.answer = b""
+
+    def settimeout(self, seconds):
+        pass
+
+    def send(self, data):
+        pass
+
+    def recv(self, size):
+        if not self.answer:
+            raise TimeoutError
+        answer, self.answer = self.answer, b""
+        return answer
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(tcp_diag._HEADER.size, tcp_diag._ERROR), (0, tcp_diag._SOCK_DIAG_BY_FAMILY), (15, 20)],
+)
+def test_an_answer_of_the_kernel_that_is_none(monkeypatch, header):
+    data = tcp_diag._HEADER.pack(*header, 0, 0, 0)
+    monkeypatch.setattr(tcp_diag.socket, "socket", Kernel(data))
+    with pytest.raises(OSError, match="refuses to list"):
+        list(tcp_diag._dump(socket.AF_INET, 1))
+
+
+def test_attributes_of_a_connection():
+    head, info = bytes(tcp_diag._MESSAGE), bytes(tcp_diag._RECEIVED) + tcp_diag._COUNT.pack(7)
+    other = tcp_diag._ATTRIBUTE.pack(5, 1) + bytes(4)  # padded to four bytes
+    good = tcp_diag._ATTRIBUTE.pack(4 + len(info), tcp_diag._INFO) + info
+    assert tcp_diag._bytes_received(head + other + good) == 7
+    for wrong in (tcp_diag._ATTRIBUTE.pack(3, 1) + good, tcp_diag._ATTRIBUTE.pack(0, 1), b""):
+        assert tcp_diag._bytes_received(head + wrong) is None
+
+
 @pytest.mark.parametrize(
     ("family", "raw", "written"),
     [
