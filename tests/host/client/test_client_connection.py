@@ -11,6 +11,7 @@ import pytest
 from client_kit import content
 from cryptography.hazmat.primitives import serialization
 from host_kit import refused
+from port_kit import free_ports
 from warden_client import connection, credentials
 from warden_client.connection import Connection
 from warden_host.fleet import pki
@@ -101,23 +102,25 @@ def test_a_ca_that_is_none():
             opened(ca=ca)
 
 
-def test_a_broker_that_is_not_there_or_silent(monkeypatch):
+def test_a_broker_that_is_silent(monkeypatch):
     monkeypatch.setattr(connection, "_UP_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+
+    async def scene():
+        server = socket.create_server(("127.0.0.1", 0))
         port = server.getsockname()[1]
+        made = Connection(replace(credentials.parse(content()), port=port, ca=CA), print, print)
+        try:
+            with refused("timed-out"):
+                await made.open()
+        finally:
+            server.close()  # else the thread waits for its handshake
+            await made.close()
 
-        async def scene():
-            made = Connection(
-                replace(credentials.parse(content()), port=port, ca=CA), print, print
-            )
-            try:
-                with refused("timed-out"):
-                    await made.open()
-            finally:
-                server.close()  # else the thread waits for its handshake
-                await made.close()
+    asyncio.run(scene())
 
-        asyncio.run(scene())
+
+def test_a_broker_that_is_not_there():
+    (port,) = free_ports(1)
     with refused("unreachable"):
         opened(port=port, ca=CA)
 
