@@ -4,8 +4,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from host_kit import refused
 from warden_host.errors import HostError
-from warden_host.fleet import board_file, device_tree
+from warden_host.fleet import board_file, device_tree, errors_page
 
 GOOD = """
 NAME = "TEST"
@@ -25,11 +26,11 @@ def board(folder: Path, text: str | bytes) -> Path:
 
 
 def refusal(folder: Path, text: str | bytes) -> str:
-    with pytest.raises(HostError) as refused:
+    with pytest.raises(HostError) as caught:
         board_file.read(board(folder, text))
-    assert refused.value.code == "no-board"
-    assert refused.value.text.startswith("TEST/board.py: ")
-    return refused.value.text.removeprefix("TEST/board.py: ")
+    assert caught.value.code == "no-board"
+    assert caught.value.text.startswith("TEST/board.py: ")
+    return caught.value.text.removeprefix("TEST/board.py: ")
 
 
 def test_every_board_of_the_tree(repo: Path) -> None:
@@ -138,3 +139,12 @@ def test_every_driver_has_its_kind_in_the_table(repo: Path) -> None:
         kinds = {form.split()[0] for form in table["FORMS"][name]} - own
         files = {path.stem for path in hal.glob(f"{prefix}_*.py")} - helpers
         assert {f"{prefix}_{kind}" for kind in kinds} == files, name
+
+
+def test_an_installation_without_the_devices_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_tree, "__file__", str(tmp_path / "a" / "b" / "device_tree.py"))
+    with refused("tree-missing"):
+        device_tree.tree()
+    monkeypatch.setattr(device_tree, "tree", lambda: device_tree.Tree(tmp_path))
+    with refused("tree-missing"):
+        errors_page._text()

@@ -484,6 +484,49 @@ def test_a_trial_ends_by_the_event_of_its_failure(maker):
     assert world.states(number) == {"D00": ("Rejected", "trial-failed")}
 
 
+def lost(maker) -> tuple[World, Gadget, int]:
+    """D00 never came back from its trial, and the rollout waits for D01."""
+    world = World(maker, 2)
+    gadget = world.gadgets["D00"]
+    gadget.bricks, world.gadgets["D01"].there = True, False
+    world.connect_all()
+    number = world.start(trial_s=60, max_failures=100)
+    world.settle()
+    world.pass_time(300)
+    assert world.states(number)["D00"] == ("Lost", "timed-out")
+    gadget.there = True
+    return world, gadget, number
+
+
+def test_a_lost_device_that_connects_twice_is_queried_once(maker):
+    world, gadget, number = lost(maker)
+    gadget.loses = set(range(len(gadget.orders), len(gadget.orders) + 100))
+    for _ in range(2):
+        gadget.peer.boot += 1
+        gadget.connect(world)
+        world.pump()
+    active = world.rollouts.active[number]
+    assert (active.tally.running, active.reading) == ({"D00", "D01"}, 2)
+
+
+def test_a_lost_device_is_left_alone_when_its_rollout_has_stopped(maker):
+    world, gadget, number = lost(maker)
+    world.rollouts.stop(number, "its owner stopped it")
+    asked = len(gadget.orders)
+    gadget.peer.boot += 1
+    gadget.connect(world)
+    world.pump()
+    assert len(gadget.orders) == asked
+
+
+def test_the_files_of_all_rollouts_are_closed_at_the_end(maker):
+    world = World(maker, 1)
+    active = world.rollouts.active[world.start()]
+    assert active.release.files
+    world.rollouts.close()
+    assert world.rollouts.active == {} == active.release.files
+
+
 # What it went through
 
 

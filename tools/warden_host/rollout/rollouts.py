@@ -210,7 +210,7 @@ class Rollouts:
         return True
 
     def _start_device(self, active: _Active, device: str) -> None:
-        if device in active.tally.running or active.ended:
+        if device in active.tally.running:
             return
         active.tally.start(device)
         active.reading += 1
