@@ -186,7 +186,6 @@ def test_repeats_are_counted_and_a_flood_is_cut(tmp_path):
     for number in range(1000):
         watch.refused(RefusedLogin(5.0, "mqtt-refused", f"x{number}", ("10.0.0.7",)))
     assert len(shown) == 1 + login_watch._MOST_A_MINUTE
-    assert len(watch._known) <= login_watch._MOST_KEYS
     clock[0] += 60
     watch.refused(RefusedLogin(5.0, "mqtt-refused", "y", ("10.0.0.7",)))
     assert "others were not shown" in shown[-1].text
@@ -209,3 +208,15 @@ def test_the_real_broker_names_its_refusals(tmp_path):
     with Store(made.database) as store:
         (knock,) = logins.past(made, store, 0.0)
     assert (knock.code, knock.n) == ("mqtt-refused", len(live))
+
+
+def test_the_names_that_are_kept_are_bounded(tmp_path, monkeypatch):
+    """Strangers choose them: the one that was shown the longest ago gives way."""
+    monkeypatch.setattr(login_watch, "_MOST_KEYS", 4)
+    shown: list[FleetEvent] = []
+    watch = LoginWatch(new_fleet(tmp_path), shown.append, lambda _: None, lambda: 1000.0)
+    names = [f"x{number}" for number in range(10)]
+    for name in (*names, names[-1], names[0]):
+        watch.refused(RefusedLogin(5.0, "mqtt-refused", name, ("10.0.0.7",)))
+    assert len(watch._known) == 4
+    assert len(shown) == len(names) + 1  # the first one again, and not the last one

@@ -82,6 +82,7 @@ def test_policies_of_another_form(more):
     known = SimpleNamespace(device="D1", next_policy=b"p")
     line = {"change": 1, "brokers": [["a", 1, 1], ["b", 1, 1, "password"]]}
     assert read_policy(line, known)["policy"] == b"p"
+    assert read_policy({"brokers": 1}, known) == {}  # a question alone
     with refused("control-malformed"):
         read_policy(line | more, known)
     with refused("not-applicable"):
