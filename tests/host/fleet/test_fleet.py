@@ -80,7 +80,7 @@ def test_it_is_found_upward(made, monkeypatch, tmp_path):
         ("port = ", "port = 65536 #"),
         ("port = ", "port = " + "1" * 5000),
         ("names = [", "names = " + "[" * 5000),
-        ("names = [", 'names = "localhost" # ['),
+        ("names = [", 'names = "localhost"\nservers = ['),
         ("[authority]", "[otp]"),
         ("port = ", "port = true #"),
         ("names = [", "names = [1, "),
