@@ -329,6 +329,11 @@ def test_a_list_for_a_server_of_another_name(folder):
         read_list(folder, listed(folder, "device\nD1\n"))
 
 
+def test_boards_that_are_to_connect_need_the_service(folder, capsys):
+    path = listed(folder, "device\nD1\n")
+    fails(capsys, "not-serving", "provision", "--board", "UNIX", "--batch", path)
+
+
 def test_a_board_py_is_for_one_kind_of_board(folder):
     path = listed(folder, "device,board\nD1,UNIX_PIN\n")
     with pytest.raises(HostError, match="bad-list: .*is for UNIX, not for UNIX_PIN"):

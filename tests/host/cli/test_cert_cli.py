@@ -2,6 +2,7 @@
 
 import json
 
+from cli_kit import fails
 from warden_host.cli import main
 from warden_host.store.store import Store
 
@@ -37,3 +38,9 @@ def test_one_that_a_renewal_tries(folder, capsys):
     capsys.readouterr()
     assert main.run(["cert", "list", "D1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "unproven"
+
+
+def test_a_device_without_a_certificate_has_none_renewed(folder, capsys):
+    """No passphrase is asked for: this fleet has no CA for devices."""
+    assert main.run(["provision", "D1", *SIMULATED]) == 0
+    fails(capsys, "not-applicable", "cert", "renew", "D1")

@@ -422,6 +422,13 @@ def test_alarms_of_another_form_are_damage(tmp_path):
             backlog.alarm_backlog()
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_database_that_others_can_read_is_not_opened(known, tmp_path, read_only):
+    (tmp_path / "fleet.db").chmod(0o640)
+    with refused("key-permissions"):
+        Store(tmp_path / "fleet.db", read_only=read_only)
+
+
 def test_a_rotation_of_another_form_is_damage(known):
     with known.transaction():
         known.add_rotation("D1", {"cmd": "rotate"})

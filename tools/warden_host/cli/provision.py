@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from warden_host.boards.records import BoardRecord, replaces_package
 from warden_host.broker import connection
 from warden_host.cli import (
     bundle_file,
@@ -180,11 +179,6 @@ def provision_command(
         servers=servers.parse(",".join(listed_servers).split(",")) if listed_servers else (),
         own_board=own,
     )
-    alone = port is not None and listed is None  # one board, whose package may be replaced
-    if described is not None and not (
-        alone and replaces_package(BoardRecord.load(fleet, order.device), order)
-    ):
-        provision.check_board(order)  # before a board is touched
     log_in.brokers(
         fleet, connection.load(fleet).terms(type_, order.device), order.servers
     )  # raises
