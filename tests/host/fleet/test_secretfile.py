@@ -32,13 +32,16 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
 
 
 def test_what_is_no_file_of_its_owner_is_not_read(tmp_path, monkeypatch):
-    pipe = tmp_path / "pipe"
+    pipe, closed = tmp_path / "pipe", []
     os.mkfifo(pipe, 0o600)
-    with refused("key-permissions") as error:
-        secretfile.read(pipe)  # and does not wait for a writer
-    assert "is not a regular file" in str(error)
-    with refused("key-permissions"):
-        secretfile.read(tmp_path)
+    with monkeypatch.context() as patched:
+        close = os.close
+        patched.setattr(os, "close", lambda descriptor: closed.append(close(descriptor)))
+        for path in (pipe, tmp_path):
+            with refused("key-permissions") as error:
+                secretfile.read(path)  # and does not wait for a writer
+            assert "is not a regular file" in str(error)
+    assert len(closed) == 2
     path = secret(tmp_path, 1)
     (tmp_path / "link").symlink_to(path)
     with refused("key-permissions"):

@@ -102,6 +102,11 @@ def test_a_number_that_ends_early_is_not_completed(data):
         strictcbor.decode(data)
 
 
+@pytest.mark.parametrize("number", [2.0**17, -(2.0**17), 2.0**200, 1e300])
+def test_a_number_beyond_a_narrower_float_is_read(number):
+    assert strictcbor.decode(strictcbor.encode(number)) == number
+
+
 def test_a_tag_is_no_empty_list():
     with refused("cbor-malformed"):
         strictcbor.scan(b"\x82\xc0\x60")
