@@ -1,4 +1,4 @@
-"""The build for boards: what boards run is made of the sources of the device package by six
+"""The build for boards: what boards run is made of the sources of the device package by seven
 steps, each a module.
 
 1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type
@@ -9,7 +9,9 @@ steps, each a module.
 4. `release`: short strings of files that are let go of go with them.
 5. `order`: the names that a file uses most have its lowest numbers, so that code has them in one
    byte.
-6. `stamp`: each file names its build, and refuses those of another.
+6. `stamp`: the build gets a number.
+7. `archive`: all compiled files but the core become one, which the core imports from. Each of two
+   builds refuses the other's, by the number.
 
 The rules of all steps:
 
@@ -23,8 +25,10 @@ The rules of all steps:
   board gets.
 - Same sources, same result.
 
-`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build`
-(`make mpy`) does both for every architecture and prints the sizes.
+`build()` makes the sources by the first six, `compiled.compile_package()` what a board gets;
+`python -m warden_build` (`make mpy`) does both for every architecture and prints the sizes. For
+the firmware itself (boards/*/manifest.py) the sources are the last form: frozen modules take no
+files.
 """
 
 import ast
@@ -37,7 +41,7 @@ from warden_build.order import order_names
 from warden_build.release import release_strings
 from warden_build.scopes import BuildError
 from warden_build.shorten import held_names, shorten
-from warden_build.stamp import stamp
+from warden_build.stamp import number_of
 
 __all__ = ["BuildError", "Built", "build"]
 
@@ -70,7 +74,7 @@ def build(
     names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
     release_strings(tree, held_names())
     order_names(tree)
-    number = stamp(tree)
+    number = number_of(tree)
     return Built(
         _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number
     )
