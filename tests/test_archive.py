@@ -184,5 +184,5 @@ def test_an_index_that_would_mislead_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("text", ["open = 1\n", "def stat():\n    pass\n", "x = [open('a')]\n"])
 def test_a_core_that_has_a_name_of_the_loaders_is_refused(text: str) -> None:
     with pytest.raises(BuildError, match="has a name that the loader of its archive has"):
-        archive.add_loader("import sys\n" + text, 77)
-    assert archive.add_loader("import io\ndef f():\n    return io.open('a')\n", 77)
+        build({CORE_PATH: "import sys\n" + text}, {})
+    assert build({CORE_PATH: "import io\ndef f():\n    return io.open('a')\n"}, {})

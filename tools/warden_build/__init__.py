@@ -35,6 +35,8 @@ import ast
 import copy
 from typing import NamedTuple
 
+from warden_build.archive import check_names
+from warden_build.groups import CORE_PATH
 from warden_build.lean import lean
 from warden_build.merge import merge
 from warden_build.order import order_names
@@ -75,6 +77,8 @@ def build(
     release_strings(tree, held_names())
     order_names(tree)
     number = number_of(tree)
+    if CORE_PATH in tree:
+        check_names(tree[CORE_PATH])
     return Built(
         _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number
     )

@@ -22,6 +22,7 @@ nothing about who made the file, as none of the package's files does (docs/threa
 """
 
 import ast
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -79,21 +80,22 @@ __import__("vfs").mount(sys.modules[__name__], __path__)
 _NAMES = {"mount", "open", "stat"}
 
 
+def check_names(core: ast.Module) -> None:
+    """Raise BuildError where the core has one of the loader's names for something else."""
+    used = {node.id for node in ast.walk(core) if isinstance(node, ast.Name)}
+    for name in _NAMES & (used | {name for name, _ in bound_names(core)}):
+        raise BuildError(f"the core has a name that the loader of its archive has: {name}")
+
+
 def add_loader(core: str, number: int) -> str:
     """Return the core's source with the code that reads the archive, before its first import.
 
-    number: of the build
-    Raises BuildError where the core has one of the loader's names for something else.
+    core: as build() makes it. number: of the build
     """
-    module = ast.parse(core)
-    used = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
-    for name in _NAMES & (used | {name for name, _ in bound_names(module)}):
-        raise BuildError(f"the core has a name that the loader of its archive has: {name}")
-    imports = (ast.Import, ast.ImportFrom)
-    places = (at for at, node in enumerate(module.body) if isinstance(node, imports))
-    place = next(places, len(module.body))
-    module.body[place:place] = ast.parse(LOADER.replace("BUILD", str(number))).body
-    return ast.unparse(ast.fix_missing_locations(module))
+    # Not parsed: several threads may be here (warden_host/fleet/board_file.py).
+    found = re.search("^(?:import|from) ", core, re.MULTILINE)
+    place = 0 if found is None else found.start()
+    return core[:place] + LOADER.replace("BUILD", str(number)) + core[place:]
 
 
 def pack(modules: dict[str, bytes], number: int) -> bytes:
