@@ -16,5 +16,5 @@ PICO = Facts(
     blocks=212,
     free=209,
     files=(),
-    modules=("asyncio", "binascii", "cryptolib", "deflate", "hashlib", "tls", "vfs"),
+    modules=("asyncio", "cryptolib", "hashlib", "tls", "vfs"),
 )

@@ -1,4 +1,4 @@
-"""The build for boards: what boards run is made of the sources of the device package by seven
+"""The build for boards: what boards run is made of the sources of the device package by six
 steps, each a module.
 
 1. `lean`: the texts of errors go, their codes stay; annotations, and what is there for type
@@ -9,9 +9,7 @@ steps, each a module.
 4. `release`: short strings of files that are let go of go with them.
 5. `order`: the names that a file uses most have its lowest numbers, so that code has them in one
    byte.
-6. `stamp`: the build gets a number.
-7. `archive`: all compiled files but the core become one, which the core imports from. Each of two
-   builds refuses the other's, by the number.
+6. `stamp`: each file names its build, and refuses those of another.
 
 The rules of all steps:
 
@@ -25,25 +23,21 @@ The rules of all steps:
   board gets.
 - Same sources, same result.
 
-`build()` makes the sources by the first six, `compiled.compile_package()` what a board gets;
-`python -m warden_build` (`make mpy`) does both for every architecture and prints the sizes. For
-the firmware itself (boards/*/manifest.py) the sources are the last form: frozen modules take no
-files.
+`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build`
+(`make mpy`) does both for every architecture and prints the sizes.
 """
 
 import ast
 import copy
 from typing import NamedTuple
 
-from warden_build.archive import check_names
-from warden_build.groups import CORE_PATH
 from warden_build.lean import lean
 from warden_build.merge import merge
 from warden_build.order import order_names
 from warden_build.release import release_strings
 from warden_build.scopes import BuildError
 from warden_build.shorten import held_names, shorten
-from warden_build.stamp import number_of
+from warden_build.stamp import stamp
 
 __all__ = ["BuildError", "Built", "build"]
 
@@ -76,9 +70,7 @@ def build(
     names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
     release_strings(tree, held_names())
     order_names(tree)
-    number = number_of(tree)
-    if CORE_PATH in tree:
-        check_names(tree[CORE_PATH])
+    number = stamp(tree)
     return Built(
         _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number
     )

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from warden_build import archive, compiled
+from warden_build import compiled
 from warden_host.boards import package
 from warden_host.boards.package import Parts
 from warden_host.errors import HostError
@@ -20,12 +20,8 @@ def built(board="UNIX", architecture="x64", parts=ALL, source=None):
     return package.build(board_file.load(board), architecture, parts, source, True)
 
 
-def modules(made) -> dict[str, bytes]:
-    return archive.unpack(made.files["/lib/warden/modules"])
-
-
 def names(made) -> set[str]:
-    return {path.rsplit("/", 1)[1].split(".")[0] for path in made.files} | set(modules(made))
+    return {path.rsplit("/", 1)[1].split(".")[0] for path in made.files}
 
 
 def test_the_tables_name_files_of_the_build():
@@ -67,9 +63,9 @@ def test_the_files_that_make_it_live_come_last():
 
 @pytest.mark.parametrize("architecture", ["armv6m", "armv7emsp", "xtensawin", "rv32imc"])
 def test_each_chip_gets_its_own(architecture):
-    code = modules(built("RPI_PICO_W", architecture))["_xor_native"]
+    code = built("RPI_PICO_W", architecture).files["/lib/warden/_xor_native.mpy"]
     assert code[:2] == b"M\x06"
-    assert code != modules(built("RPI_PICO_W", "x64"))["_xor_native"]
+    assert code != built("RPI_PICO_W", "x64").files["/lib/warden/_xor_native.mpy"]
 
 
 def test_an_unknown_chip_is_refused():

