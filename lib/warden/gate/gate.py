@@ -138,8 +138,6 @@ class Gate:
             except OSError:
                 pass  # the expander went away
         agent.log("gate-open", otp.by)
-        agent.gate = agent.inbox.gate = None
-        self.opened.set()
         while not await asyncio.create_task(self._send("gate", {"open": True, "by": otp.by})):
             await asyncio.sleep_ms(_RETRY_MS)
 
@@ -181,6 +179,9 @@ class Gate:
         otp.incidents = []
         if 0 < self._wipe_after <= otp.failures() and not otp.by:
             await agent.tampered(agent, "wipe", "codes")
+        if otp.by:  # before the display says so: a command that comes then finds it open
+            agent.gate = agent.inbox.gate = None
+            self.opened.set()
         self._show(otp.lines(now))
         while otp.out:
             await self._send(*otp.out.pop(0))

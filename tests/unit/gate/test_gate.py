@@ -205,6 +205,25 @@ def run_stage(stage, work):
     return stage
 
 
+def test_it_is_open_when_the_display_says_so():
+    """A command that comes at once must not find it shut."""
+
+    async def work(stage):
+        seen, lines = [], stage.screen.lines
+
+        def look(first, second):
+            lines(first, second)
+            seen.append((first, stage.agent.gate is None))
+
+        stage.screen.lines = look
+        stage.open_session("home")
+        await stage.settle()
+        await stage.open()
+        equal(seen[-2:], [("Checking", False), ("Open", True)])
+
+    run_stage(Stage(), work)
+
+
 def test_the_application_starts_behind_the_gate():
     async def work(stage):
         started = []
