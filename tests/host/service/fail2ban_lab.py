@@ -43,25 +43,28 @@ def main(folder: Path) -> dict:
     log.banned(Ban(f"{B}/32", SLOW, now, now + 60, "watch", "", 3))
     options = ["-c", str(folder), "-s", str(folder / "s"), "-p", str(folder / "p")]
 
-    def banned() -> str:
-        command = ["fail2ban-client", *options, "get", "warden", "banip"]
+    def shown(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
         return done.stdout if done.returncode == 0 else ""
 
-    def wait_banned(address: str) -> str:
+    def wait_until(address: str) -> tuple[str, str]:
+        """What fail2ban lists and the rules, as soon as both hold the address: it lists one
+        before it has run the commands that put it into the rules."""
         end = time.monotonic() + PATIENCE_S
-        while address not in (found := banned()):
+        while True:
+            listed = shown("fail2ban-client", *options, "get", "warden", "banip")
+            rules = shown("nft", "list", "ruleset")
+            if address in listed and address in rules:
+                return listed, rules
             if time.monotonic() > end:
                 raise TimeoutError((folder / "log").read_text()[-3000:])
             time.sleep(0.3)
-        return found
 
     with child(["fail2ban-server", *options, "-f", "start"], stdout=subprocess.DEVNULL):
-        wait_banned(A)
+        wait_until(A)
         log.banned(Ban(NETWORK, BAN, time.time(), None, "watch", "", 3))  # while it runs
-        found = wait_banned(NETWORK)
-        rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True)
-    return {"banned": sorted(found.split()), "rules": rules.stdout}
+        listed, rules = wait_until(NETWORK)
+    return {"banned": sorted(listed.split()), "rules": rules}
 
 
 if __name__ == "__main__":
