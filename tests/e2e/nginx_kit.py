@@ -12,6 +12,7 @@ import server_kit
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fleet_kit import wait_until
+from port_kit import free_ports
 from process_kit import child
 
 _CONF = """\
@@ -59,9 +60,7 @@ class Nginx:
         key: server_kit.Key,
         requests: int = 1000,
     ) -> None:
-        with socket.socket() as free:
-            free.bind((server_kit.HOST, 0))
-            self.port: int = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.folder = folder
         self.www = folder / "www"
         self.www.mkdir(parents=True)
