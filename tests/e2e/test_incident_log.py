@@ -12,12 +12,17 @@ from warden_host.store.incidents import LogHead, Record
 from warden_host.store.store import App, Store
 
 FAN = App("fan", (TYPE,), ("set_relay",))
+FLOOD = {("mqtt-too-large", "set_relay", "fan"), ("app-flood", "", "fan")}
 SIZE, COUNT = 15_000, 14  # bytes, messages: more than a link bore before, in one go
 
 
 def records(world: World) -> tuple[LogHead | None, list[Record]]:
-    with Store(world.fleet.database) as store:
+    with Store(world.fleet.database) as store, store.transaction():  # both of one moment
         return store.log_head(DEVICE), store.incident_records(DEVICE)
+
+
+def named(world: World) -> set[tuple[str, str, str]]:
+    return {(one.code, one.at, one.app) for one in records(world)[1]}
 
 
 def is_behind(world: World, number: int) -> bool:
@@ -64,12 +69,8 @@ def test_a_flood_above_the_limit_is_named_and_the_device_stays(
             assert flood.body == {"n": 1, "source": "fan"}
             assert world.command("set_relay", on=1) == {"on": 1}
             assert sum(line.startswith("log link-up") for line in board.lines.all()) == 1
-            wait_until(lambda: records(world)[0] is not None, "record")
+            wait_until(lambda: named(world) >= FLOOD, "records of the flood")
             last, kept = records(world)
-            assert {(one.code, one.at, one.app) for one in kept} >= {
-                ("mqtt-too-large", "set_relay", "fan"),
-                ("app-flood", "", "fan"),
-            }
             # Above the limit it is only a name: the application is obeyed as before.
             assert sum(one.n for one in kept if one.code == "mqtt-too-large") < COUNT
         assert last is not None
