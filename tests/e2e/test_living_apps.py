@@ -7,7 +7,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from fleet_kit import DEVICE, TYPE, Board, Journal, World
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, Journal, World, wait_until
 from warden_host.cli import main
 from warden_host.engine.request import Request
 from warden_host.fleet import tls
@@ -43,6 +43,11 @@ def has(world: World) -> list[str]:
         return [pair.appid for pair in store.device(DEVICE).pairs]
 
 
+def renames(world: World) -> dict[str, str]:
+    with Store(world.fleet.database) as store:
+        return store.renames()
+
+
 class Party:
     """An application's own connection to the broker."""
 
@@ -67,25 +72,36 @@ def test_a_day_of_a_living_fleet(world: World, board: Board, capsys: Any) -> Non
         world.authority = service.authority
 
         def answer(app: str, command: str, **args: Any) -> Any:
-            request = Request(DEVICE, command, args, app=app, timeout_s=60.0)
+            request = Request(DEVICE, command, args, app=app, timeout_s=PATIENCE_S)
             return service.authority.command(request)["reply"]
+
+        def both(text: str, app: str) -> None:
+            """Wait for a notice and a session: they come by two links, in any order."""
+
+            def came() -> bool:
+                news = world.news.all()[since:]
+                told = any((one.kind, one.text) == ("notice", text) for one in news)
+                return told and any((one.kind, one.app) == ("session", app) for one in news)
+
+            wait_until(came, f"{text!r} and a session of {app}")
 
         board.wait_line("log session-stands")
         world.fleet_event("session", app=AUTHORITY)
+        since = len(world.news.all())
         # Added: the device has it at once, and types that no device has are named.
         served = ("--type", TYPE, "--type", "ghost")
         added = warden(world, capsys, "add", "home", *served, "--command", "set_relay")
         assert (added["waiting"], added["unused_types"]) == ([DEVICE], ["ghost"])
         board.wait_line("log apps-changed home")
-        world.fleet_event("session", app="home")
+        both("has application home", "home")
         assert answer("home", "set_relay", on=1)["result"] == {"on": 1}
         assert warden(world, capsys, "show", "home")["confirmed"] == [DEVICE]
         # Narrowed and widened.
+        since = len(world.news.all())
         rights = ("--no-command", "set_relay", "--command", "get_relay", "--no-type", "ghost")
         assert warden(world, capsys, "grant", "home", *rights)["waiting"] == [DEVICE]
         board.wait_line("log apps-changed home")
-        world.fleet_event("notice", text="has the rights of home")
-        world.fleet_event("session", app="home")
+        both("has the rights of home", "home")
         assert answer("home", "set_relay", on=0)["error"] == "not-allowed"
         assert answer("home", "get_relay")["error"] == "unknown-command"  # of the program
         # Away, while one is renamed and another one added and taken away again.
@@ -110,6 +126,7 @@ def test_a_day_of_a_living_fleet(world: World, board: Board, capsys: Any) -> Non
         party.client.loop_stop()
         board.wait_line("log apps-changed dash")
         world.fleet_event("notice", text="has dash no more")
+        wait_until(lambda: renames(world) == {}, "end of the rename")  # by another thread
     assert has(world) == [AUTHORITY, "house"]
     with Store(world.fleet.database) as store:
         assert [app.appid for app in store.apps()] == ["house"]
