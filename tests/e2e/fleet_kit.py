@@ -155,6 +155,12 @@ class World:
         self.authority = Authority(self.fleet, self.news.add)
         self.authority.__enter__()
 
+    def wait_links(self) -> None:
+        """Wait until the authority is back at a broker that was started anew."""
+        assert self.authority is not None
+        for link in list(self.authority._links.values()):
+            link.wait(PATIENCE_S)
+
     def stop_authority(self) -> None:
         if self.authority is not None:
             self.authority.__exit__(None, None, None)

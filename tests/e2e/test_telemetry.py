@@ -68,7 +68,9 @@ def test_a_sleeper_goes_on_in_its_session(sleeper: Sleeper) -> None:
         assert world.authority is not None
         command = Request(DEVICE, "set_relay", {"on": 1}, ttl_s=600, hold=True)
         assert world.authority.command(command)["held"] is True
+        (world.home / "root" / "awaits").touch()
         lines, third = world.wake_up()
+        (world.home / "root" / "awaits").unlink()
         assert "relay 1" in lines
         assert (third, world.hellos()) == (second, 1)
 
@@ -79,6 +81,7 @@ def test_a_sleeper_goes_on_in_its_session(sleeper: Sleeper) -> None:
         (world.home / "root" / "vain").unlink()
         assert (vain["writes"], vain["sid"]) == (0, "")
         world.start_broker()
+        world.wait_links()  # or the broker gives the reading to nobody
         _, third = world.wake_up()
         assert (third["writes"], third["boot"]) == (0, first["boot"])
         assert len([news for news in world.news.all() if news.kind == "event"]) == 5

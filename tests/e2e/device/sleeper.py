@@ -1,6 +1,6 @@
 """A device that sends one reading each time it wakes up. Runs as /app/app.py.
 
-It gives up soon where a file `vain` is there. Its deep sleep is the end of the process, and its
+It gives up soon where a file `vain` is there, and waits for a command where `awaits` is. Its deep sleep is the end of the process, and its
 retained memory a file: no unix port has them.
 """
 
@@ -37,17 +37,19 @@ retained.find, retained.deep_sleep = Memory, deep_sleep
 device = Device.from_board(log=lambda code, text: print("log", code, text), sleeps=True)
 vault = device._agent.vault
 device_facts = {}
+obeyed = []
 
 
 @device.command("set_relay")
 def set_relay(args):
     print("relay", args["on"])
+    obeyed.append(args)
     return args
 
 
 async def main():
     before = vault.generation
-    patience = 0.5 if "vain" in os.listdir("/") else 60
+    patience = 0.5 if "vain" in os.listdir("/") else 240
     try:
         await device.start(timeout=patience)
     except LinkError as error:
@@ -56,6 +58,8 @@ async def main():
     try:
         reading = {"n": vault.counter("boot")}
         print("fate", await device.publish("reading", reading, qos=1, timeout=patience))
+        while "awaits" in os.listdir("/") and not obeyed:
+            await asyncio.sleep_ms(20)
         await asyncio.sleep_ms(500)
     except LinkError:
         print("fate unknown")
