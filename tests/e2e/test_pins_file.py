@@ -23,6 +23,13 @@ def change_both_keys(world: World) -> None:
     pki.renew_backup(keys)
 
 
+def put(home: Path, data: bytes) -> None:
+    """As a whole: the device looks for the file again and again."""
+    made = home / "pins.new"
+    made.write_bytes(data)
+    made.replace(home / "root" / "pins.cose")
+
+
 def test_a_file_brings_it_back(
     tmp_path: Path, umqtt_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -43,7 +50,7 @@ def test_a_file_brings_it_back(
         board.wait_line("log pin-mismatch")
         # Of another fleet's key: refused, and removed.
         data = file.read_bytes()
-        (home / "root" / "pins.cose").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        put(home, data[:-1] + bytes([data[-1] ^ 1]))
         board.wait_line("log tampered /pins.cose")
         assert warden("pins", "apply", DEVICE, str(file), "--json") == 0
         board.wait_line("log rotated trust")
@@ -55,5 +62,5 @@ def test_a_file_brings_it_back(
         board.start()
         assert "session-stands" in board.wait_line("log session-stands")
         # The same file is worth nothing any more, nor is it looked at.
-        (home / "root" / "pins.cose").write_bytes(data)
+        put(home, data)
         world.command("set_relay", on=1)
