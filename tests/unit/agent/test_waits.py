@@ -6,6 +6,7 @@ from agent_kit import Rig, provisioned
 from harness import check, equal, raises
 from test_bundle import bent
 from test_policy import DEFAULT
+from time_model import ModelTime
 from warden.agent import device as device_module
 from warden.agent.device import print_errors
 from warden.errors import LinkError, UsageError
@@ -67,8 +68,9 @@ def online(*sessions, answers=()):
 
 
 def run(work):
-    """Run the coroutine; a test that waits for ever fails."""
-    return asyncio.run(asyncio.wait_for_ms(work, 60000))
+    """Run the coroutine on a clock that only waiting moves; one that waits for ever fails."""
+    with ModelTime():
+        return asyncio.run(asyncio.wait_for_ms(work, 60000))
 
 
 def refused(code, kind, work):
@@ -327,7 +329,7 @@ def test_async_with_stops_a_device_that_fails():
             check(False, "it started")
 
     try:
-        asyncio.run(asyncio.wait_for_ms(enter(), 20))
+        run(asyncio.wait_for_ms(enter(), 20))
         check(False, "it started")
     except asyncio.TimeoutError:
         pass

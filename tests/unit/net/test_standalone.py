@@ -103,9 +103,7 @@ def test_on_a_board():
 
     async def run():
         task = asyncio.create_task(connection.run())
-        for _ in range(1000):
-            if logged:
-                break
+        while not logged:
             await asyncio.sleep_ms(10)
         check(not connection.up.is_set())
         task.cancel()

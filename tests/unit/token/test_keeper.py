@@ -9,6 +9,7 @@ from harness import check, equal, raises
 from test_bundle import good
 from test_fetch import TERMS
 from test_policy import fourth
+from time_model import ModelTime
 from warden.errors import LinkError, PeerError
 from warden.net import link as net_link
 from warden.token.commands import run as command
@@ -121,7 +122,10 @@ class Board(Rig):
         return bytes(self.agent.client.password)
 
     def turn(self, session=None):
-        """Let the keeper's task do what is due. session: whether the authority's is up."""
+        """Let the keeper's task do what is due. session: whether the authority's is up.
+
+        On a clock that stands still: the least pause before its next try is a millisecond.
+        """
 
         async def work():
             if session is not None:
@@ -135,7 +139,8 @@ class Board(Rig):
 
         saved, net_link.Link = net_link.Link, self.server
         try:
-            asyncio.run(work())
+            with ModelTime():
+                asyncio.run(work())
         finally:
             net_link.Link = saved
 
