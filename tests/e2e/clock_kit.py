@@ -28,4 +28,4 @@ def false_clock() -> dict[str, str]:
 
 
 def is_today(moment: int) -> bool:
-    return abs(moment - time.time()) < 300
+    return abs(moment - time.time()) < 3600
