@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,17 +46,23 @@ def board(world: World) -> Iterator[Board]:
         yield made
 
 
-def order(world: World, command: str, args: dict[str, Any], app: str = AUTHORITY) -> Any:
+def order(
+    world: World,
+    command: str,
+    args: dict[str, Any],
+    app: str = AUTHORITY,
+    timeout_s: float = PATIENCE_S,
+) -> Any:
     authority = world.authority
     assert authority is not None
-    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=COMMAND_S))
+    return authority.command(Request(DEVICE, command, args, app=app, timeout_s=timeout_s))
 
 
 def ask(world: World) -> rotation.Ask:
     def asked(command: str, body: dict[str, Any]) -> Any:
         assert world.authority is not None
         world.authority.ask(lambda engine: engine.start_rotation(DEVICE))
-        return order(world, command, body)
+        return order(world, command, body, timeout_s=COMMAND_S)
 
     return asked
 
@@ -139,6 +146,8 @@ def test_killed_between_the_stages(world: World, board: Board) -> None:
     works(world)
     # 3. The broker knows, the device has not proved it: killed at once.
     username = names.device_client(TYPE, DEVICE)
+    assert board.process is not None
+    board.process.send_signal(signal.SIGSTOP)  # so that it can't be sooner
     with registry.opened(world.fleet) as accounts:
         accounts.set_password(username, one.body["password"].decode())
         board.kill()
@@ -273,7 +282,8 @@ def test_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFi
         assert told[-1] == {"ok": True, "device": DEVICE, "done": True}
         assert len(told) >= 4
         assert not set(before.values()) & set(keys(world).values())
-        assert main.run([*base, "send", DEVICE, "set_relay", '{"on": 1}']) == 0
+        send = ["send", DEVICE, "set_relay", '{"on": 1}', "--timeout", str(PATIENCE_S)]
+        assert main.run([*base, *send]) == 0
         capsys.readouterr()
         assert main.run([*base, "wipe", DEVICE, "--yes", "--json"]) == 0
         ended = {"ok": True, "device": DEVICE, "revoked": False, "wiped": True, "waits": False}
