@@ -194,7 +194,7 @@ class Arena:
                     for name, (count, _) in sent.items()
                 )
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while missing() and time.monotonic() < deadline:
             time.sleep(0.2)
         return missing()

@@ -141,6 +141,11 @@ def retained_traps(arena: Arena) -> Result:
     )
 
 
+def is_own(events: list[bytes]) -> bool:
+    """Return whether a last will of its own came."""
+    return any(b"/id/WILL/evt/offline/" in each for each in events)
+
+
 @attack("will abuse", "a last will may go where its client may publish")
 def will_abuse(arena: Arena) -> Result:
     """Let the broker send last wills to another device, to all, and a thousand of one's own."""
@@ -172,10 +177,10 @@ def will_abuse(arena: Arena) -> Result:
             while (got := target.read_packet(0.5)) is not None:
                 heard.append(got)
         with contextlib.suppress(TimeoutError):
-            while (got := watch.read_packet(0.5)) is not None:
+            while (got := watch.read_packet(0.5 if is_own(events) else PATIENCE_S)) is not None:
                 events.append(got[1])
     forged = [each for each in events if b"/id/TARGET/" in each]
-    own_came = any(b"/id/WILL/evt/offline/" in each for each in events)  # so wills are sent
+    own_came = is_own(events)  # so wills are sent
     blocked = "the broker sent none of them" if own_came and not heard and not forged else ""
     figures = {"honest": notice, "heard": len(heard) + len(forged)}
     return Result(arena.logged(user), blocked, None, time.time() - began, figures)

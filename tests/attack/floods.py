@@ -52,7 +52,6 @@ def flood(arena: Arena, kind: str, user: str = "") -> Result:
             and (user in event.text if user else event.device == device)
         ),
         began,
-        10,
     )
     blocked_s = None if done["cut"] is None else done["cut"] - began
     return Result(

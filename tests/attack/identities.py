@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from attack.arena import TYPE, Arena, start_session
+from attack.arena import PATIENCE_S, TYPE, Arena, start_session
 from attack.raw_client import RawClient
 from attack.registry import Result, attack
 from fleet_kit import PROBE, Board
@@ -56,7 +56,7 @@ def stolen_password(arena: Arena) -> Result:
             else:
                 sessions += has_session(client, thief)
         seen, seen_s = arena.wait_seen(
-            lambda event: event.device == "STOLEN" and event.code == "account-shared", began, 60
+            lambda event: event.device == "STOLEN" and event.code == "account-shared", began
         )
     return Result(
         seen, "" if sessions else "no session without the keys", seen_s, None, {"honest": notice}
@@ -90,7 +90,6 @@ def cloned_identity(arena: Arena) -> Result:
                 (event.device, event.code, event.kind) == ("CLONED", "device-cloned", "reaction")
             ),
             began,
-            60,
         )
         blocked = ""
         try:
@@ -129,10 +128,10 @@ def forged_application(arena: Arena) -> Result:
                 client.publish(f"{base}/json", b'{"id":1,"on":1}')
                 client.ping()
         seen, seen_s = arena.wait_seen(
-            lambda event: event.kind == "incident" and event.device == "REAL", began, 60
+            lambda event: event.kind == "incident" and event.device == "REAL", began
         )
         # It does what the authority orders behind them, and prints it, as it would have these.
-        arena.authority.command(Request("REAL", "set_relay", {"on": 7}, timeout_s=60))
+        arena.authority.command(Request("REAL", "set_relay", {"on": 7}, timeout_s=PATIENCE_S))
         board.wait_line("relay 7")
         obeyed = [line for line in board.lines.all() if line.startswith("relay ")]
     blocked = "the device refused it" if obeyed == ["relay 7"] else ""
