@@ -105,7 +105,8 @@ def _pushes_off(port: int, topic: bytes, size: int) -> None:
         assert stranger.recv(4) == bytes((0x20, 2, 0, 0))
         body = len(topic).to_bytes(2, "big") + topic + bytes(size)
         stranger.sendall(example.packet(3, body))
-        assert stranger.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # of bytes that were not read
+            assert stranger.recv(1) == b""
 
 
 STRANGE_TOPICS = (b"/evt/\0/fmt/cose", b"/evt/" + b"/" * 300)
