@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import layers
+from process_kit import PATIENCE_S
 
 # Neither the firmware's nor Warden's: from /lib, or for one display each.
 LIBRARIES = {"board", "micropython", "sys", "types", "umqtt", "ssd1306", "machine_i2c_lcd"}
@@ -25,7 +26,7 @@ def start(repo: Path, micropython: str, root: Path) -> str:
     (root / "lib").mkdir()
     (root / "lib" / "warden").symlink_to(repo / "lib" / "warden")
     program = [micropython, str(repo / "boards/UNIX/_boot.py"), str(root), str(root / "fuses")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return done.stdout + done.stderr
 
 

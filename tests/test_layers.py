@@ -7,6 +7,7 @@ from pathlib import Path
 import layers
 import pytest
 from layers import Tree
+from process_kit import PATIENCE_S
 
 # A part of the tree whose rules are checked; tests are held to their length only.
 PARTS = ("lib", "firmware", "boards", "tools", "examples", "tests")
@@ -373,7 +374,7 @@ def test_feature_alone(
         "print('\\n'.join(sorted(sys.modules)))"
     )
     done = subprocess.run(
-        [micropython, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [micropython, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ours = {name for name in done.stdout.split() if name.split(".")[0] == "warden"}

@@ -64,7 +64,7 @@ def test_ctrl_c_neither_interrupts_nor_prompts(
     process by its signal. -i is what makes a prompt come where the firmware ends by an exception,
     as on a board.
     """
-    app = "import time\nprint('running')\ntime.sleep(20)\nprint('went on')\n"
+    app = "import time\nprint('running')\ntime.sleep(1000)\nprint('went on')\n"
     with Terminal([micropython, "-i", *board(repo, tmp_path, app)]) as console:
         console.sees("running")
         console.type("\x03" * 5)

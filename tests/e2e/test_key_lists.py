@@ -8,7 +8,7 @@ from typing import Any
 import fleet_kit
 import paho.mqtt.client as mqtt
 import pytest
-from fleet_kit import DEVICE, TYPE, Board, Journal, World
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, Journal, World
 from warden_client import Application
 from warden_client.protocol import key_lists
 from warden_host.cli import main
@@ -78,7 +78,7 @@ def test_a_program_learns_of_devices_keys_while_it_runs(
         async def scene() -> None:
             async with Application(file) as app:
                 on = {"on": 1}
-                assert (await app.command(DEVICE, "set_relay", on, timeout_s=60)).ok
+                assert (await app.command(DEVICE, "set_relay", on, timeout_s=PATIENCE_S)).ok
                 # Another account publishes there: the broker drops it.
                 number = app._updates.number
                 where = key_lists.list_topic("fan")
@@ -89,7 +89,7 @@ def test_a_program_learns_of_devices_keys_while_it_runs(
                 await until(lambda: SECOND in app.devices, "second device")
                 assert app._updates.number > number
                 stack.enter_context(Board(home))
-                assert (await app.command(SECOND, "set_relay", on, timeout_s=60)).ok
+                assert (await app.command(SECOND, "set_relay", on, timeout_s=PATIENCE_S)).ok
                 # It gets new keys, which this program alone can prove.
                 old = app.devices[SECOND].entry.keys
                 await off_loop(warden, world, "rotate", SECOND, "--keys")
@@ -100,11 +100,11 @@ def test_a_program_learns_of_devices_keys_while_it_runs(
                     ),
                     "new key alone",
                 )
-                assert (await app.command(SECOND, "set_relay", on, timeout_s=60)).ok
+                assert (await app.command(SECOND, "set_relay", on, timeout_s=PATIENCE_S)).ok
                 # It is cut off.
                 await off_loop(warden, world, "revoke", SECOND, "--yes")
                 await until(lambda: SECOND not in app.devices, "end of the second device")
-                assert (await app.command(DEVICE, "set_relay", on, timeout_s=60)).ok
+                assert (await app.command(DEVICE, "set_relay", on, timeout_s=PATIENCE_S)).ok
             # What came meanwhile is there after a restart, and what comes later is asked for.
             await off_loop(lambda: world.provision("D3", source=THERMOMETER))
             async with Application(file) as app:
