@@ -4,6 +4,7 @@ For the demo and for tests. Everything listens on 127.0.0.1, and ends with its `
 """
 
 import contextlib
+import random
 import socket
 import ssl
 import tempfile
@@ -15,6 +16,7 @@ from warden_host.fleet.pki import Leaf
 
 _LOCAL = "127.0.0.1"
 _CHUNK = 65536
+_PORTS = range(32000, 32768)  # of servers that can't choose their own
 
 
 class Network:
@@ -119,15 +121,21 @@ class Impostor:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports of 127.0.0.1 that were free a moment ago."""
+    """Return different ports of 127.0.0.1 that were free a moment ago.
+
+    They are below those that a system gives to connections (from 32768 on Linux): it could give
+    one of those away before the broker starts.
+    """
     with contextlib.ExitStack() as stack:
         return [_bound(stack) for _ in range(count)]
 
 
 def _bound(stack: contextlib.ExitStack) -> int:
-    listener = stack.enter_context(socket.create_server((_LOCAL, 0)))
-    port: int = listener.getsockname()[1]
-    return port
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server((_LOCAL, port)))
+            return port
+    raise RuntimeError("no port of 127.0.0.1 is free")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from warden_host.store.store import Store
 from demo.script import Mismatch, Story, wait_for
 
 TYPE, DEVICE, APP = "lock", "safe", "home"
-_WAIT_S = 40.0
+_WAIT_S = 120.0
 _VALIDITY_S = 300
 
 

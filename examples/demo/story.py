@@ -36,7 +36,7 @@ from demo import update as demo_update
 from demo.script import Mismatch, Story, wait_for
 
 TYPE, DEVICE, NEIGHBOUR, APP = "lock", "front-door", "mallory", "home"
-_WAIT_S = 40.0
+_WAIT_S = 120.0
 # Long enough for a message to pass the broker and the device, when it should not.
 _SILENCE_S = 1.5
 
@@ -163,7 +163,7 @@ class Mallory:
         """Return the broker's next answer."""
         answer: queue.Queue[str] = client.user_data_get()
         try:
-            return answer.get(timeout=10)
+            return answer.get(timeout=_WAIT_S)
         except queue.Empty:
             raise Mismatch("the broker did not answer") from None
 

@@ -22,7 +22,7 @@ from warden_host.store.store import Store
 from demo.script import Mismatch, Story
 
 TYPE, DEVICE = "gate", "garden-gate"
-_WAIT_S = 60.0
+_WAIT_S = 120.0
 # `health` is the application's own check, called once the device is connected.
 _APP = """import asyncio
 from warden import Device
