@@ -106,7 +106,7 @@ def test_a_certificate_that_lies(
         board.wait_line("log certificate-dates")
         # As often as it tries: the lie is not believed by repetition.
         board.wait_line("log certificate-dates")
-        # It says so before it sets the clock back, and may be at the next try already.
+        # It may be at the next try already, at the tentative time.
         wait_until(lambda: clock_file(board).startswith("@2024-01-01 "), "time without the lie")
         assert not [line for line in board.lines.all() if "session-stands" in line]
         board.kill()
