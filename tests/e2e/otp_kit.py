@@ -33,27 +33,32 @@ class Keypad(Board):
     def enter(self, code: str) -> None:
         """The code and #.
 
-        As a person does it: look whether each key was taken, press it again if not.
+        As a person does it: look whether the first key was taken, press it again if not.
         """
-        for place, digit in enumerate(code, 1):
-            self._key(digit, place)
-        self.press("#")
-
-    def _key(self, digit: str, place: int) -> None:
-        """Press it until the display shows that it was taken, as the digit at this place."""
         again = 0.0
 
         def taken() -> bool:
             nonlocal again
             if time.monotonic() > again:
-                self.press(digit)
+                # Where the one before comes late after all, * takes it away.
+                self.press("*" + code[0])
                 again = time.monotonic() + _ECHO_S
-            return self.echo() == place
+            return self.echo() == 1
 
-        wait_until(taken, f"{place} digits on the display")
+        wait_until(taken, "digit on the display")
+        for place, digit in enumerate(code[1:], 2):
+            self.press(digit)
+            wait_until(lambda place=place: self.echo() == place, f"{place} digits on the display")
+        self.press("#")
 
-    def asks(self) -> None:
-        self.wait_line("display Code?")
+    def asks(self, note: str = "") -> None:
+        """The next display that asks for a code; with a note, the next one that shows that.
+
+        For how many minutes the code is valid depends on how long the test has taken.
+        """
+        self.lines.wait_item(
+            lambda line: re.fullmatch(rf"display Code\?( \d+ min)?\|{note or '.*'}", line), note
+        )
 
     def opens(self, by: str = "otp") -> None:
         self.wait_line(f"log gate-open {by}")

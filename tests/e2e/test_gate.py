@@ -7,7 +7,7 @@ from pathlib import Path
 import pyotp
 import pytest
 from fleet_kit import DEVICE, PATIENCE_S, World
-from otp_kit import Keypad, Owner, other
+from otp_kit import Keypad, Owner, numbers, other
 from warden_host.engine.request import Request
 from warden_host.otp import enrol
 from warden_host.protocol import policy
@@ -32,18 +32,18 @@ def test_wrong_then_right(world: World) -> None:
         )
         assert answer["reply"]["error"] == "gate-shut"
         board.press(other(code) + "#")
-        board.wait_line("display Code? 5 min|*")
+        board.asks(r"\*+")
         board.wait_line("display Checking|")
-        board.wait_line("display Code? 5 min|Wrong code")
+        board.asks("Wrong code")
         # One digit too few, then again from the start.
         board.press(code[:5] + "#")
-        board.wait_line("display Code? 5 min|6 digits, then #")
+        board.asks("6 digits, then #")
         board.press("9*" + code + "#")
         board.wait_line("log gate-open otp")
         assert world.fleet_event("event", name="temperature").body == {"c": 20}
         assert world.command("set_relay", on=1) == {"on": 1}
         board.wait_line("relay 1")
-        assert code not in "\n".join(board.lines.all())
+        assert code not in numbers("\n".join(board.lines.all()))
 
 
 def test_a_power_cycle_gives_nothing_back(world: World) -> None:
@@ -75,7 +75,7 @@ def test_plain(world: World) -> None:
         board.wait_line("display Code? 5 min|")
         code = owner.code()
         board.press(other(code) + "#")
-        board.wait_line("display Code? 5 min|Wrong code")
+        board.asks("Wrong code")
         board.press(code + "#")
         board.wait_line("log gate-open otp")
         assert world.command("set_relay", on=1) == {"on": 1}
@@ -107,9 +107,9 @@ def test_codes_of_an_authenticator_without_any_network(world: World) -> None:
     with Keypad(home) as board:
         board.wait_line("display Code?|")
         board.press(app.at(3) + "#")  # used
-        board.wait_line("display Code?|Wrong code")
+        board.asks("Wrong code")
         board.press(app.at(2) + "#")  # older than the last one
-        board.wait_line("display Code?|Wrong code")
+        board.asks("Wrong code")
         board.press(second.at(0) + "#")
         board.wait_line("log gate-open offline")
         with world:
