@@ -30,7 +30,10 @@ class Site:
 
     def air(self, **points: str) -> None:
         lines = [f"{ssid}\t{password}\n" for ssid, password in points.items()]
-        (self.board.home / "fuses" / "air").write_text("".join(lines))
+        # As a whole: the station looks at it again and again.
+        new = self.board.home / "air.new"
+        new.write_text("".join(lines))
+        new.replace(self.board.home / "fuses" / "air")
 
     def wifi(self, *arguments: str) -> int:
         base = ["--fleet", str(self.world.fleet.root), "wifi", DEVICE]
@@ -145,7 +148,7 @@ def test_a_station_that_the_access_point_forgot(tmp_path: Path, umqtt_path: Path
     (port,) = free_ports(1)
     world = World(tmp_path, device_port=port)
     air = Air(world.port)
-    site = Site(world, station(world, handshake_ms=2000, stall_ms=500, keepalive_s=5))
+    site = Site(world, station(world, handshake_ms=6000, stall_ms=4000, keepalive_s=5))
     site.air(garden=GARDEN.password)
     with (
         serving(world.fleet, world.news.add),
