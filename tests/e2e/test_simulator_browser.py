@@ -1,6 +1,7 @@
 """The simulator in a real browser: two devices side by side, with real drivers of displays."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def shows(page: Any, device: str, text: str) -> None:
     board(page, device).locator(".shown", has_text=f"Display: {text}").wait_for()
 
 
+def asks(page: Any, device: str, line: str = "") -> None:
+    """Wait until the gate asks for a code, however many minutes it still has, and shows line."""
+    text = re.compile(rf"Display: Code\? \d min{line and ' / '}{re.escape(line)}")
+    board(page, device).locator(".shown", has_text=text).wait_for()
+
+
 def press(page: Any, device: str, keys: str) -> None:
     names = {"*": "star", "#": "hash"}
     keypad = board(page, device).get_by_role("group", name="Keypad")
@@ -68,25 +75,25 @@ def gate(world: World, running: Simulator, page: Any) -> None:
     """A wrong code, then the right one, on the drawn keypad of one of two devices."""
     front, back = Owner(world), Owner(world)
     page.goto(running.url)
-    shows(page, "front", "Code? 5 min")
-    shows(page, "back", "Code? 5 min")  # read from the pixels
+    asks(page, "front")
+    asks(page, "back")  # read from the pixels
     assert page.url == f"http://127.0.0.1:{running.port}/"
     code = front.code("front")
     press(page, "front", other(code))
-    shows(page, "front", "Code? 5 min / ******")
+    asks(page, "front", "******")
     cells = board(page, "front").locator(".cells div")
     assert cells.nth(1).inner_text().split() == ["*"] * 6
     if os.environ.get("SCREENSHOTS"):
         page.screenshot(path=PICTURES / "simulator.png")
     press(page, "front", "#")
-    shows(page, "front", "Code? 5 min / Wrong code")
+    asks(page, "front", "Wrong code")
     # By a keyboard, as a person types who has the keypad's focus.
     board(page, "front").get_by_role("button", name="5", exact=True).focus()
     page.keyboard.type(code + "#")
     logged(page, "front", "gate-open otp")
     shows(page, "front", "Open")
     # The other device heard nothing of it.
-    shows(page, "back", "Code? 5 min")
+    asks(page, "back")
     back_code = back.code("back")
     press(page, "back", back_code + "#")
     logged(page, "back", "gate-open otp")
@@ -142,7 +149,7 @@ def power(page: Any) -> None:
     else:
         raise AssertionError("a start did not write to the vault")
     back.get_by_role("button", name="Switch on").click()
-    shows(page, "back", "Code? 5 min")
+    asks(page, "back")
 
 
 def cut_within(back: Any, number: int) -> str:
