@@ -1,8 +1,10 @@
 """What the fleet does about a code: fleet.db, the broker's accounts, the audit log, the events."""
 
+import contextlib
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -53,6 +55,29 @@ class Authority:
         self.dropped.append(device)
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def at_once(reactor: Reactor) -> Iterator[None]:
+    """Have the reactor do nothing before all that the block asks of it is there."""
+    goes_on, carry_out = threading.Event(), reactor._carry_out
+
+    def later(job) -> None:
+        assert goes_on.wait(PATIENCE_S)
+        carry_out(job)
+
+    reactor._carry_out = later
+    try:
+        yield
+    finally:
+        goes_on.set()
+
+
 class House:
     """A fleet with one device, and a reactor."""
 
@@ -84,10 +109,7 @@ class House:
 
     def wait_until_done(self) -> None:
         """Wait until a quarantined flooder is counted anew, or is cut off."""
-        end = time.monotonic() + PATIENCE_S
-        while self.authority.floods.dropped and not self.account["disabled"]:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: not self.authority.floods.dropped or self.account["disabled"])
 
     @property
     def account(self) -> dict:
@@ -220,8 +242,9 @@ def test_a_flood_by_a_gateway_whose_right_cannot_be_ended_cuts_the_device_off(ho
 @pytest.mark.parametrize("kind", ["a:lights", "g:hall", "t:lights:7", "o:weather:mast"])
 def test_a_flood_of_another_account_disables_it(house, kind):
     with house.reacting() as reactor:
-        for _ in range(3):
-            reactor.on_traffic(kind, "too much")
+        with at_once(reactor):
+            for _ in range(3):
+                reactor.on_traffic(kind, "too much")
         house.wait(1)
     assert house.disabled[0] == kind
     (event,) = house.news
@@ -302,8 +325,9 @@ def test_a_flood_in_quarantine_deregisters(tmp_path):
     house = House(tmp_path, '[reactions]\ndevice-flood = "quarantine"\n')
     with house.reacting() as reactor:
         for count in (1, 2):
-            for _ in range(3):  # one flood, which several find
-                reactor.on_flood(DEVICE, "too much")
+            with at_once(reactor):
+                for _ in range(3):  # one flood, which several find
+                    reactor.on_flood(DEVICE, "too much")
             house.wait(count)
             house.wait_until_done()
     assert [each.name for each in house.news] == ["quarantine", "de-register"]
@@ -347,6 +371,7 @@ def test_a_failure_is_told_and_later_reactions_go_on(house, monkeypatch):
     with house.reacting() as reactor:
         reactor.react(DEVICE, "tampered", "")
         house.wait(1)
+        wait_until(lambda: not reactor._waiting)  # it is told before the reaction is over
         monkeypatch.setattr(quarantine, "apply", apply)
         reactor.react(DEVICE, "tampered", "")
         house.wait(2)
