@@ -328,7 +328,10 @@ def test_alarms_arrive_by_mail_and_webhook(served):
     assert notices == []
 
 
-def test_a_mail_server_that_is_away_at_the_end_gets_them_after_the_next_start(tmp_path):
+def test_a_mail_server_that_is_away_at_the_end_gets_them_after_the_next_start(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(channel, "_CLOSE_S", PATIENCE_S)
     fleet = configured(new_fleet(tmp_path), {"webhook": True})
     make_secrets(fleet.keys)
     with AlarmService(fleet, lambda _: None) as service:
@@ -353,7 +356,13 @@ def test_what_fails_beside_the_alarms_is_told_and_ends_nothing(tmp_path, monkeyp
     fleet, told = configured(new_fleet(tmp_path), {"webhook": True}), []
     make_secrets(fleet.keys)
     said = threading.Event()
-    service = AlarmService(fleet, lambda one: told.append(one.text) or said.set())
+
+    def announce(one: FleetEvent) -> None:
+        told.append(one.text)
+        if one.text.startswith("conditions"):  # its thread has begun
+            said.set()
+
+    service = AlarmService(fleet, announce)
     monkeypatch.setattr(service._conditions, "check", fails)
     if isinstance(why, HostError):  # as which the database's own errors come
         monkeypatch.setattr("warden_host.service.alarm_service.AlarmBacklog", fails)
