@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -179,7 +181,9 @@ def test_a_look_is_not_recorded(store):
     assert rows(store) == []
 
 
-def test_both_sockets_of_a_served_fleet(tmp_path):
+def test_both_sockets_of_a_served_fleet(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "_READ_S", PATIENCE_S)  # of calls that are held and say nothing
+    before = set(threading.enumerate())
     fleet = new_fleet(tmp_path)
     path = tmp_path / "open" / "home.sock"
     path.parent.mkdir()
@@ -194,6 +198,7 @@ def test_both_sockets_of_a_served_fleet(tmp_path):
             control_client.call(path, {"op": "unlock", "device": "D1"})
         watching = control_client.stream(path, {"op": "watch"}, PATIENCE_S)
         assert next(watching)["text"] == "watching"
+        wait_for_callers(1, before)  # those of the answered calls would take places below
         held = [_connected(path) for _ in range(MOST_OF_A_USER - 1)]
         with refused("not-serving"):
             control_client.call(path, {"op": "online"})  # too many of one user
@@ -211,6 +216,17 @@ def test_both_sockets_of_a_served_fleet(tmp_path):
     assert not path.exists()
     with Store(fleet.database) as store:
         assert ("me", "role-missing") in [(row[0].split()[0], row[2]) for row in rows(store)]
+
+
+def wait_for_callers(most: int, before: set[threading.Thread]) -> None:
+    """Wait until so many calls are open: one outlasts its answer by a moment.
+
+    before: threads that are none of this test's.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while sum(one.name == "warden-caller" for one in set(threading.enumerate()) - before) > most:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _connected(path) -> socket.socket:
