@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 from warden_host.engine.events import FleetEvent
@@ -159,13 +160,15 @@ def test_what_comes_soon_goes_together(monkeypatch):
     slept = []
     feed = EventFeed()
     page = reader(feed, batched=True)
-    batch(page)
 
     def sleep(seconds):
         slept.append(seconds)
         announce(feed, 2, 3)
 
-    monkeypatch.setattr(event_feed.time, "sleep", sleep)
+    # A clock that stands: no load makes the two writes come further apart.
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: 50.0)
+    monkeypatch.setattr(event_feed, "time", clock)
+    batch(page)
     announce(feed, 1)
     assert ids(batch(page)) == [1, 2, 3]
     assert len(slept) == 1 and 0 < slept[0] <= event_feed._GATHER_S
