@@ -1,13 +1,14 @@
 """Servers on this machine that take mails and webhooks, with certificates of their own CA."""
 
 import http.server
-import socket
 import ssl
 import threading
 from pathlib import Path
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from port_kit import free_ports
+from process_kit import PATIENCE_S
 from warden_host.fleet import pki
 
 HERE = "127.0.0.1"
@@ -78,9 +79,8 @@ def start_mail(folder: Path, security: str, certificate: str = "leaf.pem"):
             "auth_required": True,
             "auth_require_tls": security == "starttls",
         }
-    with socket.create_server((HERE, 0)) as free:
-        port = free.getsockname()[1]
-    controller = Controller(box, hostname=HERE, port=port, **given)
+    (port,) = free_ports(1)
+    controller = Controller(box, hostname=HERE, port=port, ready_timeout=PATIENCE_S, **given)
     controller.start()
     return box, controller
 

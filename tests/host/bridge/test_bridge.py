@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import paho.mqtt.client as mqtt
 import pytest
 from host_kit import refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_host.bridge import mqtt as bridge_mqtt
 from warden_host.bridge.bridge import Bridge
@@ -312,8 +313,7 @@ def test_a_stop_ends_the_wait_for_a_broker_that_does_not_answer(tmp_path, stop):
 
 
 def test_a_broker_that_can_not_be_reached(tmp_path, stop):
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        url = f"mqtt://127.0.0.1:{gone.getsockname()[1]}"
+    url = f"mqtt://127.0.0.1:{free_ports(1)[0]}"
     with refused("unreachable"):
         MqttOutlet(Bridge(tmp_path / "x", print, stop), MqttSettings(url), None)
 
