@@ -10,6 +10,8 @@ import socket
 import ssl
 import sys
 
+_PATIENCE_S = 240.0  # for an answer; this file is run alone, without the other kits
+
 
 def _text(value: str) -> bytes:
     data = value.encode()
@@ -39,7 +41,7 @@ class Guesser:
     def guess(self, order: dict) -> str | int:
         """What the broker answered to one log-in."""
         plain = socket.socket()
-        plain.settimeout(order.get("wait", 20))
+        plain.settimeout(order.get("wait", _PATIENCE_S))
         try:
             plain.bind((order["from"], 0))
             plain.connect(self._at)

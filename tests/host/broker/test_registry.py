@@ -51,7 +51,7 @@ class Listener:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
 
 
 @pytest.fixture
@@ -138,18 +138,18 @@ def test_another_edit_is_waited_for_and_not_taken_for_the_broker(made, turned_aw
     def edit() -> None:
         with registry.opened(made) as accounts:
             opened.set()
-            turned_away.wait(10)
+            turned_away.wait(PATIENCE_S)
             accounts.put(device_account("relay", "D8", device_password()))
 
     thread = threading.Thread(target=edit)
     thread.start()
     try:
-        assert opened.wait(10)
+        assert opened.wait(PATIENCE_S)
         with registry.opened(made) as accounts:
             accounts.put(ACCOUNT)
     finally:
         turned_away.set()
-        thread.join(10)
+        thread.join(PATIENCE_S)
         listener.close()
     assert listener.accepted == 0
     text = (made.broker / dynsec.FILE).read_text()
@@ -172,20 +172,20 @@ def test_the_broker_does_not_start_in_the_middle_of_an_edit(made, turned_away):
     def edit() -> None:
         with registry.exclusive_access(made):
             begun.set()
-            turned_away.wait(10)
+            turned_away.wait(PATIENCE_S)
             ended.set()
 
     thread = threading.Thread(target=edit)
     thread.start()
     try:
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE_S)
         with broker.Broker(made):
             assert ended.is_set()
             with registry.opened(made) as accounts:
                 accounts.put(ACCOUNT)
     finally:
         turned_away.set()
-        thread.join(10)
+        thread.join(PATIENCE_S)
 
 
 def test_the_administrators_port_speaks_tls_alone(made):

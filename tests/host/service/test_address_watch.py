@@ -5,9 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 import tomli_w
 from host_kit import new_fleet, refused
 from port_kit import free_ports
+from process_kit import PATIENCE_S
 from warden_host.broker import logins
 from warden_host.broker.backend import Broker
 from warden_host.fleet.fleet import CONFIG, Fleet
@@ -15,6 +17,12 @@ from warden_host.service import address_watch
 from warden_host.service.address_watch import AddressWatch
 from warden_host.service.run import serving
 from warden_host.store.store import Store
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A broker that a loaded machine keeps from answering is there all the same."""
+    monkeypatch.setattr(address_watch, "_CONNECT_S", PATIENCE_S)
 
 
 def changed(fleet: Fleet, **broker) -> Fleet:
@@ -72,7 +80,7 @@ def test_its_own_broker_is_no_other_host(tmp_path):
         own.on_refused_login = watch.before(others.append)
         assert address_watch.answers(fleet, "warden-probe-0")
         for _ in range(address_watch.SURE_AFTER + 1):
-            watch.look()
+            watch.look(PATIENCE_S)
         watch.check()
     assert news == []
     # Our own question is no log-in that was refused; one of another client under such a name is.

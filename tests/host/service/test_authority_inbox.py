@@ -7,6 +7,7 @@ import time
 import pytest
 from engine_kit import PLAIN
 from host_kit import NoLink, SteppedClock, new_fleet, receive, refused, settle, topic
+from process_kit import PATIENCE_S
 from warden_host.devices import revocation
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
@@ -17,8 +18,6 @@ from warden_host.service import authority as module
 from warden_host.service.authority import Authority
 from warden_host.service.fair_inbox import BURST, MAX_TASKS, RATE, WAITING
 from warden_host.store.store import App, Device, Store
-
-SOON_S = 30
 
 
 class World:
@@ -43,10 +42,10 @@ class World:
 
         def block(_engine) -> None:
             reached.set()
-            go.wait(SOON_S)
+            go.wait(PATIENCE_S)
 
         self.authority.do(block)
-        assert reached.wait(SOON_S)
+        assert reached.wait(PATIENCE_S)
 
     def release(self) -> None:
         self._go.set()
@@ -257,7 +256,7 @@ def test_errors_of_a_question_and_of_an_end_reach_who_asked(world, monkeypatch):
     error = HostError("database-damaged", "no")
     monkeypatch.setattr(world.authority.pending_wipes, "apply", failing(error))
     world.authority.end_device("D1", done.put)
-    assert done.get(timeout=SOON_S) is error
+    assert done.get(timeout=PATIENCE_S) is error
     monkeypatch.setattr(world.authority.floods, "handle", failing(error))
     world.receive("D1")
     world.settle()
@@ -319,7 +318,7 @@ def test_tasks_are_limited(world):
         world.authority.do(lambda _: None)
     world.authority.on_link_change("authority", True)  # never refused
     world.release()
-    assert done.wait(SOON_S)
+    assert done.wait(PATIENCE_S)
     world.authority.do(lambda _: None)
 
 
@@ -357,7 +356,7 @@ def test_an_overlong_topic_counts_by_its_length(world):
 def test_an_idle_authority_still_ticks(world):
     ticked = threading.Event()
     world.authority.ask(lambda engine: engine.start(_waits(engine), lambda _: ticked.set()))
-    assert ticked.wait(SOON_S)
+    assert ticked.wait(PATIENCE_S)
 
 
 def _waits(engine):
@@ -381,7 +380,7 @@ def test_a_caller_leaves_its_task_to_the_thread_that_has_the_engine(world):
         asking.join(0.01)
     assert not answers
     world.release()
-    asking.join(SOON_S)
+    asking.join(PATIENCE_S)
     assert answers == [world.authority._thread]
 
 
@@ -417,7 +416,7 @@ def test_a_task_in_the_place_of_a_lone_reply_leaves_no_reply_behind(world, monke
     monkeypatch.setattr(module, "_TICK_S", 1000.0)
     world.authority.do(lambda _: None)  # the engine's thread begins a wait of that length
     world.settle()
-    end = time.monotonic() + SOON_S
+    end = time.monotonic() + PATIENCE_S
     while not world.authority._changed._waiters and time.monotonic() < end:
         time.sleep(0.01)
     world.receive("D1", "reply")

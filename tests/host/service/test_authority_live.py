@@ -69,7 +69,8 @@ def test_a_packet_above_the_running_brokers_limit_is_refused(tmp_path):
         device = LiveDevice(fleet, password, record=record)
 
         def send(size: int, forge: str = "") -> dict:
-            request = Request(DEVICE, "set_relay", {"a": "x" * size}, forge=forge)
+            args = {"a": "x" * size}
+            request = Request(DEVICE, "set_relay", args, timeout_s=PATIENCE_S, forge=forge)
             return service.authority.command(request)
 
         try:

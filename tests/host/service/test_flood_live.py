@@ -12,6 +12,7 @@ import pytest
 from engine_kit import SEALED
 from host_kit import DEVICE, new_fleet, settle
 from live_kit import LiveDevice
+from process_kit import PATIENCE_S
 from warden_host.broker.accounts import device_account, device_password
 from warden_host.broker.mosquitto import registry
 from warden_host.cli import main
@@ -26,7 +27,6 @@ from warden_host.store.store import Device, Store
 
 HONEST = "D2"
 ROUND, ROUNDS = 1000, 8
-PATIENCE_S = 120
 
 
 class Counts:
