@@ -69,10 +69,10 @@ def test_from_a_code_to_an_update(tmp_path: Path) -> None:
     ):
         assert service.console is not None
         page.goto(service.console.url)
+        check_accessible(page)  # before the code, which has half a minute
         page.get_by_label("Name").fill("alice")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_label("Code of the authenticator").fill(code_now())
-        check_accessible(page)
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("heading", name="Devices").wait_for()
         with Keypad(home) as board:

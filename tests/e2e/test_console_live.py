@@ -113,17 +113,19 @@ def test_a_page_that_loads_itself_again_is_no_click(browser: Any, filled: Servic
     lost = 'data: {"after": 0, "mark": 1, "lost": 9, "events": []}\n\n'
     with page_of(browser) as page:
         log_in(page, url_of(filled), "carol")
-        page.route("**/live?*", lambda route: route.abort())
+        away = "**/live?*", lambda route: route.abort()
+        page.route(*away)
         page.get_by_role("link", name=console_kit.DEVICE).click()
         page.get_by_text("no connection to the fleet").wait_for()
         before = used()
         with page.expect_event("load"):
-            page.unroute("**/live?*")
+            # Before the other way ends: no try of the page comes between both.
             page.route(
                 "**/live?*",
                 lambda route: route.fulfill(content_type="text/event-stream", body=lost),
                 times=1,
             )
+            page.unroute(*away)
         page.locator("#link").get_by_text("live", exact=True).wait_for()
         assert used() == before
         assert page.url == url_of(filled, f"device/{console_kit.DEVICE}")
