@@ -1,7 +1,7 @@
 """A device that sends one reading each time it wakes up. Runs as /app/app.py.
 
-It gives up soon where a file `vain` is there, and waits for a command where `awaits` is. Its deep sleep is the end of the process, and its
-retained memory a file: no unix port has them.
+It gives up soon where a file `vain` is there, and waits for a command where `awaits` is. Its deep
+sleep is the end of the process, and its retained memory a file: no unix port has them.
 """
 
 import asyncio
