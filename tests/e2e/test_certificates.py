@@ -198,9 +198,9 @@ def test_a_certificate_and_a_password(served: Served, capsys: pytest.CaptureFixt
         assert served.warden("cert", "revoke", "B1", "--yes", "--json") == 0
         board.wait_line("log link-closed")
         board.wait_line("log own-certificate-refused")
+        board.kill()
         again = ("provision", "B1", "--type", TYPE, "--sim", "--again", "--source", str(PROBE))
         assert served.warden(*again) == 0
-        board.kill()
         board.start()
         board.wait_line("log session-stands")
         with open_registry(served.fleet) as accounts:
