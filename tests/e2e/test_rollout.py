@@ -56,7 +56,7 @@ class Hands:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=4 * PATIENCE_S,  # a rollout is an update of several devices
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -133,6 +133,10 @@ def hands(tmp_path: Path, umqtt_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return made
 
 
+def states(said: list[dict]) -> dict[str, str]:
+    return {one["device"]: one["state"] for one in said}
+
+
 def starts(lines: Journal, device: str, version: str) -> None:
     lines.wait_item(lambda line: line.get("line") == f"version {version}", f"{device} {version}")
 
@@ -169,6 +173,7 @@ def test_rollouts(hands: Hands) -> None:
             # Away: the rollout rests, and goes on when the device comes.
             stopped.send_signal(signal.SIGTERM)
             stopped.wait(PATIENCE_S)
+            hands.until("devices", holds=lambda said: states(said)["D2"] != "online")
             last = hands.command("rollout", four, "--type", "relay")[-1]
             assert (last["state"], last["counts"]) == ("resting", {"Accepted": 1, "Away": 1})
             with hands.service("run", "D2") as (_, again):
