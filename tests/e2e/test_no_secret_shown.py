@@ -152,7 +152,7 @@ def test_no_secret_is_shown(tmp_path, umqtt_path, monkeypatch, capfd, passwords)
         device = stack.enter_context(child([*COMMAND, "run", "D1"], **pipes))
         readers += [seen.follow(device.stdout), seen.follow(device.stderr)]
         until(lambda: '"online"' in do("devices", "--json"))
-        do("send", "D1", "set_relay", '{"on": 1}', "--app", "home")
+        do("send", "D1", "set_relay", '{"on": 1}', "--app", "home", "--timeout", str(PATIENCE_S))
         for forgery in ("tamper", "plain", "wrong-id"):
             do("send", "D1", "set_relay", "{}", "--app", "home", "--forge", forgery, code=None)
         token = json.loads(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import rabbitmq_kit
 from broker_kit import Client
-from fleet_kit import DEVICE, TYPE, Board, World, wait_until
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, Board, World, wait_until
 from rabbitmq_kit import RabbitMQ
 from standalone_kit import Program
 from warden_client import secretfile
@@ -107,15 +107,15 @@ def test_a_device_logs_in_with_a_token(place: Place) -> None:
 
         def ask(order: dict) -> dict:
             assert place.world.authority is not None
-            request = Request(DEVICE, "token", order, app=AUTHORITY, timeout_s=30)
+            request = Request(DEVICE, "token", order, app=AUTHORITY, timeout_s=PATIENCE_S)
             return place.world.authority.command(request)
 
         new = TokenTerms(place.tokens.url, "second", b"another-s3cret")
-        token_terms.change(DEVICE, ask, new, print, 120)
+        token_terms.change(DEVICE, ask, new, print, PATIENCE_S)
         assert place.tokens.made[-1][0] == "second"
         bad = TokenTerms(place.tokens.url, "second", b"wrong")
         with pytest.raises(token_terms.HostError) as error:
-            token_terms.change(DEVICE, ask, bad, print, 120)
+            token_terms.change(DEVICE, ask, bad, print, PATIENCE_S)
         assert error.value.code == "token-unproved"
         assert place.world.command("set_relay", on=0) == {"on": 0}
 
@@ -146,7 +146,7 @@ def test_a_renewal_by_order(place: Place) -> None:
     home = place.provision()
     with Board(home) as board:
         board.wait_line("log session-stands")
-        order = Request(DEVICE, "token", {"renew": True}, app=AUTHORITY, timeout_s=30)
+        order = Request(DEVICE, "token", {"renew": True}, app=AUTHORITY, timeout_s=PATIENCE_S)
         assert place.world.authority is not None
         assert place.world.authority.command(order)["ok"] is True
         board.wait_line("log token")
@@ -246,11 +246,11 @@ def test_an_application_s_token_at_rabbitmq(place: Place) -> None:
     key = pki.load_key(made.keys / app_tokens.KEY)
     claims = {"iss": "warden", "aud": "warden", "sub": "home", "scope": "warden.read:*/*/*"}
     for changes, answer in (
-        ({"exp": now + 60}, "Success"),
+        ({"exp": now + 3600}, "Success"),
         ({"exp": now - 1}, "Bad user name or password"),
-        ({"exp": now + 60, "aud": "another"}, "Bad user name or password"),
+        ({"exp": now + 3600, "aud": "another"}, "Bad user name or password"),
     ):
         text = access_token.sign(key, claims | changes)
         assert Client(made, "one", "token", text).answer == answer
-    stranger = access_token.sign(pki.new_key(), claims | {"exp": now + 60})
+    stranger = access_token.sign(pki.new_key(), claims | {"exp": now + 3600})
     assert Client(made, "one", "token", stranger).answer == "Bad user name or password"
