@@ -335,6 +335,34 @@ def test_a_flood_in_quarantine_deregisters(tmp_path):
     house.store.close()
 
 
+def test_a_flood_that_is_found_as_soon_as_a_device_is_counted_anew_deregisters(tmp_path):
+    house = House(tmp_path, '[reactions]\ndevice-flood = "quarantine"\n')
+    floods = house.authority.floods
+    reset = floods.reset
+
+    def flooded_again(device: str) -> None:
+        floods.reset = reset
+        reset(device)
+        reactor.on_flood(device, "too much")
+
+    with house.reacting() as reactor:
+        floods.reset = flooded_again
+        reactor.on_flood(DEVICE, "too much")
+        house.wait(2)
+    assert [each.name for each in house.news] == ["quarantine", "de-register"]
+    assert house.account["disabled"] is True
+    house.store.close()
+
+
+def test_a_failure_is_told_once_the_same_reaction_can_be_due_again(house, monkeypatch):
+    monkeypatch.setattr(quarantine, "apply", lambda *_: 1 / 0)
+    due: list[bool] = []
+    house.announce = lambda _: due.append(reactor._is_due(DEVICE, QUARANTINE, "tampered"))
+    with house.reacting() as reactor:
+        reactor.react(DEVICE, "tampered", "")
+    assert due == [True]
+
+
 def test_a_reaction_weakens_none_before_it(house):
     with house.reacting() as reactor:
         reactor.react(DEVICE, "replayed", "")
@@ -371,7 +399,6 @@ def test_a_failure_is_told_and_later_reactions_go_on(house, monkeypatch):
     with house.reacting() as reactor:
         reactor.react(DEVICE, "tampered", "")
         house.wait(1)
-        wait_until(lambda: not reactor._waiting)  # it is told before the reaction is over
         monkeypatch.setattr(quarantine, "apply", apply)
         reactor.react(DEVICE, "tampered", "")
         house.wait(2)

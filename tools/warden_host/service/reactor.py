@@ -209,14 +209,20 @@ class Reactor:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            failure: HostError | None = None
             try:
                 self._carry_out(job)
             except HostError as error:
-                self._failed(job, error)
+                failure = error
             except Exception as error:  # noqa: BLE001  a bug must not end all later reactions
-                self._failed(job, internal_error(error))
-            finally:
-                self._waiting.discard((job.device or job.account, job.kind, job.code))
+                failure = internal_error(error)
+            self._end_wait(job)
+            if failure is not None:
+                self._failed(job, failure)
+
+    def _end_wait(self, job: _Job) -> None:
+        """Let the same reaction be due again."""
+        self._waiting.discard((job.device or job.account, job.kind, job.code))
 
     def _carry_out(self, job: _Job) -> None:
         if job.kind == _UNLIST:
@@ -306,14 +312,16 @@ class Reactor:
                 raise
             finally:
                 store.add_audit(_WHO, f"{kind} {device} for {job.code}", outcome, started)
-                self._follow(device, kind)
+                self._follow(job, kind)
 
-    def _follow(self, device: str, kind: str) -> None:
+    def _follow(self, job: _Job, kind: str) -> None:
         """Have the authority follow fleet.db, also where a broker did not answer."""
+        device = job.device
         self._authority.ask(lambda engine: _unload(engine, device))
         if kind == DEREGISTER:
             self._revoked()
         else:
+            self._end_wait(job)  # first: a flood that is found from the reset on is another one
             self._authority.floods.reset(device)
 
     def _failed(self, job: _Job, error: HostError) -> None:
