@@ -534,6 +534,7 @@ def test_no_packet_above_what_devices_take(two_sizes, most, limit):
             if size > limit:
                 assert app.until(lambda gone=gone: gone)  # the sender pays for it
             app.close()
+        assert device.until(lambda: len(device.heard) >= 2)
         device.until(lambda: len(device.heard) > 2, QUIET_S)
     assert [len(data) for _, data in device.heard] == [
         limit - 5 - len(cmd("D1")),
