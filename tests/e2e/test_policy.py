@@ -71,8 +71,8 @@ def test_a_policy_that_works_and_one_that_does_not(
     world, board, made = line
     capsys.readouterr()
     more = ("--timeout", str(PATIENCE_S), "--json")
-    assert warden(world, "set", DEVICE, "stall_ms=3000", "max_message=4096", *more) == 0
-    assert said(capsys)[-1]["changed"] == {"stall_ms": 3000, "max_message": 4096}
+    assert warden(world, "set", DEVICE, "stall_ms=20000", "max_message=4096", *more) == 0
+    assert said(capsys)[-1]["changed"] == {"stall_ms": 20000, "max_message": 4096}
     board.wait_line("log policy-changed")
     world.fleet_event("session", app=AUTHORITY)
     assert world.command("set_relay", on=1) == {"on": 1}
@@ -89,7 +89,7 @@ def test_a_policy_that_works_and_one_that_does_not(
     world.fleet_event("incident", code="policy-failed")
     assert warden(world, "show", DEVICE, "--json") == 0
     (shown,) = said(capsys)
-    assert (shown["policy"]["stall_ms"], shown["trying"]) == (3000, None)
+    assert (shown["policy"]["stall_ms"], shown["trying"]) == (20000, None)
     assert world.command("set_relay", on=0) == {"on": 0}
     # Another way to the same broker, and an outbox where none was. The device's own limits are
     # those from before: the session that proves them is the new broker's.

@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 
 import pytest
-from fleet_kit import DEVICE, Board, World
+from fleet_kit import DEVICE, PATIENCE_S, Board, World
 from warden_host.broker.mosquitto import dynsec
 from warden_host.cli import main
 from warden_host.fleet.fleet import CONFIG, Fleet
 from warden_host.service.run import serving
 from warden_host.store.store import Store
+
+# A loaded machine may need longer than the command waits by itself.
+LONG = ("--timeout", str(PATIENCE_S))
 
 
 def warden(world: World, *arguments: str) -> int:
@@ -37,7 +40,10 @@ def test_out_by_a_reaction_and_in_again(tmp_path: Path, capsys: pytest.CaptureFi
         Board(world.fleet.simulated(DEVICE)) as board,
     ):
         board.wait_line("log session-stands")
-        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--forge", "replay") == 0
+        assert (
+            warden(world, "send", DEVICE, "set_relay", '{"on": 1}', "--forge", "replay", *LONG)
+            == 0
+        )
         reaction = world.fleet_event("reaction")
         assert (reaction.name, reaction.code) == ("de-register", "replayed")
         board.wait_line("log link-closed")
@@ -50,7 +56,7 @@ def test_out_by_a_reaction_and_in_again(tmp_path: Path, capsys: pytest.CaptureFi
         assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}') == 4
         assert warden(world, "readmit", DEVICE, "--yes") == 0
         assert "in the fleet again" in capsys.readouterr().out
-        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}') == 0
+        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', *LONG) == 0
         assert warden(world, "readmit", DEVICE, "--yes") != 0
     after = secrets_of(world)
     assert before[0] != after[0]

@@ -17,6 +17,9 @@ from warden_host.errors import HostError
 from warden_host.service.run import serving
 from warden_host.store.store import Store
 
+# A loaded machine may need longer than the command waits by itself.
+LONG = ("--timeout", str(PATIENCE_S))
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -93,7 +96,7 @@ def test_cut_off_at_once(world: World, board: Board, capsys: pytest.CaptureFixtu
     with serving(world.fleet, world.news.add):
         board.start()
         board.wait_line("log session-stands")
-        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}') == 0
+        assert warden(world, "send", DEVICE, "set_relay", '{"on": 1}', *LONG) == 0
 
 
 def test_cut_off_but_for_its_wipe(
@@ -118,6 +121,7 @@ def test_rights_of_a_device_that_is_to_be_wiped(world: World, board: Board) -> N
     nothing else."""
     with serving(world.fleet, world.news.add) as service:
         board.wait_line("log session-stands")
+        world.fleet_event("session")
         doomed = wipe_only_account(TYPE, DEVICE)
         with registry.opened(world.fleet) as accounts:
             accounts.disable(doomed.username)
