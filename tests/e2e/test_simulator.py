@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_kit import DEVICE, World
+from fleet_kit import DEVICE, PATIENCE_S, World
 from simulator_kit import APP, Simulator, simulator
 from test_no_secret_shown import forms, secrets_of
 from warden_host.devices import provision
@@ -97,6 +97,7 @@ def test_what_is_no_order(running: Simulator) -> None:
 
 def test_the_flash_shows_no_secret(world: World, running: Simulator) -> None:
     home = world.fleet.simulated(DEVICE)
+    running.wait_line(DEVICE, "unreachable")  # its start has written what it writes
     status, found = running.ask("GET", FLASH)
     assert status == 200 and not found["next"]
     seen, paths = bytearray(), [path for path, _, _ in found["files"]]
@@ -179,7 +180,7 @@ def test_streams_are_counted(running: Simulator) -> None:
     opened = []
     try:
         for number in range(app.MOST_STREAMS + 1):
-            one = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+            one = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)
             opened.append(one)
             one.request("GET", "/live", headers={"Authorization": f"Bearer {running.token}"})
             assert one.getresponse().status == (200 if number < app.MOST_STREAMS else 503)

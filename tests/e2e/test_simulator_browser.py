@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browser_kit import check_accessible, chromium, page_of
-from fleet_kit import World
+from fleet_kit import PATIENCE_S, World
 from otp_kit import Owner, other
 from simulator_kit import Simulator, provision_with, simulator
 from warden_host.engine.request import Request
@@ -114,7 +114,7 @@ def relay_and_refusal(world: World, page: Any) -> None:
     pins.get_by_text("15: high").wait_for()
     assert world.authority is not None
     answer = world.authority.command(
-        Request("front", "get_relay", {}, forge="tamper", timeout_s=60)
+        Request("front", "get_relay", {}, forge="tamper", timeout_s=PATIENCE_S)
     )
     assert answer["verdict"] == "tampered"
     logged(page, "front", "refused: incident tampered get_relay", ".refused")
