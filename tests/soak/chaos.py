@@ -14,6 +14,8 @@ import struct
 import threading
 from collections import Counter
 
+from process_kit import PATIENCE_S
+
 WEATHERS = ("clear", "delay", "dribble", "silence", "cut", "late")
 _SHORTEST_S, _LONGEST_S = 0.5, 6.0
 _LATE_S = 2.0
@@ -44,7 +46,7 @@ class Chaos:
 
     def __enter__(self) -> "Chaos":
         self._thread.start()
-        assert self._ready.wait(10), "the proxy does not listen"
+        assert self._ready.wait(PATIENCE_S), "the proxy does not listen"
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,7 +28,7 @@ sys.path[:0] = [
 ]
 
 import fleet_kit  # noqa: E402  (the path must be set first)
-from chaos import Chaos  # noqa: E402
+from chaos import WEATHERS, Chaos  # noqa: E402
 from port_kit import free_ports  # noqa: E402
 from warden_host.engine.engine import Engine  # noqa: E402
 from warden_host.engine.events import FleetEvent  # noqa: E402
@@ -105,9 +105,10 @@ class Soak(fleet_kit.World):
             board.wait_line("started")
             chaos.calm(False)
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                pause = min(plan.uniform(0.5, 1.5) * restarts_s, end - time.monotonic())
-                time.sleep(max(0.0, pause))
+            # Where the machine is slow, until it had each weather.
+            while time.monotonic() < end or set(chaos.seen) != set(WEATHERS):
+                pause = min(plan.uniform(0.5, 1.5) * restarts_s, max(0.1, end - time.monotonic()))
+                time.sleep(pause)
                 if time.monotonic() < end:
                     self._restart(plan.choice(("broker", "authority")))
             chaos.calm()
