@@ -9,6 +9,8 @@ from warden_host.boards.steps import Outcome, Plan, Provisioning
 from warden_host.devices import provision
 from warden_host.store.store import Store
 
+# On all time-outs: of a board that is emulated, on a machine that does other things as well.
+PATIENCE = 5.0
 STEPS = ("check", "install", "clock", "self-test", "secrets", "connect", "live", "session")
 
 
@@ -49,7 +51,7 @@ def provision_board(
     answer: bool = False,
     erase: bool = False,
     offline: bool = False,
-    patience: float = 1.0,
+    patience: float = PATIENCE,
     connect_s: int = 60,
     asked: list[str] | None = None,
     **settings: Any,

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from board_kit import STEPS, Cut, Seen, provision_board
+from board_kit import PATIENCE, STEPS, Cut, Seen, provision_board
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from fleet_kit import DEVICE, PATIENCE_S, TYPE, World, with_certificates
+from fleet_kit import DEVICE, PATIENCE_S, TYPE, World, wait_until, with_certificates
 from mpremote.transport_serial import SerialTransport
 from port_model import BoardModel
 from warden_host.boards import package
@@ -288,11 +288,11 @@ def test_a_bundle_that_is_refused_is_not_quoted(
 def test_ctrl_c_interrupts_afterwards(world: World, installed: BoardModel) -> None:
     with pytest.raises(Cut):
         provision_board(world, installed.port, Seen(("secrets", "end")), offline=True)
-    with Board(installed.port) as board:
+    with Board(installed.port, PATIENCE) as board:
         with pytest.raises(HostError) as caught:
             board.run("print('before')\nwhile True:\n    pass", answer_s=0.5)
         assert caught.value.code == "board-lost"
-    with Board(installed.port) as board:  # Ctrl-C ended it
+    with Board(installed.port, PATIENCE) as board:  # Ctrl-C ended it
         assert board.run("print(1)").strip() == "1"
 
 
@@ -321,7 +321,7 @@ def test_a_live_board_of_another_device_stays_live(world: World, installed: Boar
     """Such as one in development mode, at the wrong port: it is asked for before it is touched."""
     with pytest.raises(Cut):
         provision_board(world, installed.port, Seen(("live", "begin")), device="D2", offline=True)
-    with Board(installed.port) as board:
+    with Board(installed.port, PATIENCE) as board:
         for path in ("/boot.py", "/main.py", "/lib/note.py"):
             list(board.write(path, b"pass\n"))
     seen = Seen()
@@ -337,7 +337,7 @@ def test_a_live_board_of_another_device_stays_live(world: World, installed: Boar
 
 def test_a_board_with_a_program_of_its_own(world: World, installed: BoardModel) -> None:
     """Its files have the names of a live board's, and no Warden answers for a vault."""
-    with Board(installed.port) as board:
+    with Board(installed.port, PATIENCE) as board:
         board.run("import os\nos.remove('/lib/warden/__init__.mpy')")
         for path in ("/boot.py", "/main.py"):
             list(board.write(path, b"pass\n"))
@@ -380,7 +380,7 @@ def test_a_live_board_does_not_answer(world: World, installed: BoardModel) -> No
 
 def test_a_broker_that_is_away_is_told_and_mended(world: World, installed: BoardModel) -> None:
     """The board is not live then: the same call connects later, with the same secrets."""
-    error = fails("no-session", world, installed, offline=False, connect_s=3)
+    error = fails("no-session", world, installed, offline=False, connect_s=10)
     assert "unreachable" in error.text or "link" in error.text
     with world:
         outcome = provision_board(world, installed.port)
@@ -403,7 +403,7 @@ def test_a_small_filesystem_is_refused(world: World, tmp_path: Path, micropython
 
 def test_a_full_filesystem_is_refused(world: World, model: BoardModel) -> None:
     """Files of the board that are none of Warden's stay."""
-    with Board(model.port) as board:
+    with Board(model.port, PATIENCE) as board:
         board.run(
             "f = open('/photo', 'wb')\nfor _ in range(150): n = f.write(bytes(4096))\nf.close()"
         )
@@ -413,7 +413,7 @@ def test_a_full_filesystem_is_refused(world: World, model: BoardModel) -> None:
 
 
 def test_the_application_of_the_board_stays(world: World, model: BoardModel) -> None:
-    with Board(model.port) as board:
+    with Board(model.port, PATIENCE) as board:
         board.run("import os\nos.mkdir('/app')")
         assert list(board.write("/app/app.py", APP.read_bytes() + b"# mine\n"))
     provision_board(world, model.port, offline=True)
@@ -423,7 +423,7 @@ def test_the_application_of_the_board_stays(world: World, model: BoardModel) -> 
 def test_an_application_replaces_the_old_one(
     world: World, model: BoardModel, tmp_path: Path
 ) -> None:
-    with Board(model.port) as board:
+    with Board(model.port, PATIENCE) as board:
         board.run("import os\nos.mkdir('/app')\nopen('/app/old.py', 'w').close()")
     source = tmp_path / "app"
     (source / "parts").mkdir(parents=True)
@@ -436,7 +436,7 @@ def test_an_application_replaces_the_old_one(
 
 def test_what_a_cut_replacement_left_goes(world: World, model: BoardModel) -> None:
     """boot.py would take it for a package that waits to be installed."""
-    with Board(model.port) as board:
+    with Board(model.port, PATIENCE) as board:
         for folder in ("/lib~", "/lib~/warden", "/lib~part", "/lib~part/warden"):
             board.run(f"import os\nos.mkdir({folder!r})")
         board.run("open('/lib~/warden/old.py', 'w').close()")
@@ -454,23 +454,24 @@ def test_the_devices_own_way_in_takes_every_byte(world: World, model: BoardModel
     order = provision.Order(DEVICE, TYPE, networks=networks)
     with Store(world.fleet.database) as store:
         provision.provision_board(world.fleet, store, order, lambda data, _: sent.append(data))
-    wire = SerialTransport(model.port, timeout=10)
+    wire = SerialTransport(model.port, timeout=PATIENCE_S)
     try:
-        wire.enter_raw_repl(soft_reset=True)
+        wire.enter_raw_repl(soft_reset=True, timeout_overall=PATIENCE_S)
         for data, answer in (
             (b"\0\0\0\x08not CBOR", b'"error": "bad-bundle"'),
             (b"\xff\xff\xff\xff" + b"print('run by the REPL')\r\n" * 100, b'"bad-bundle"'),
             (bundle.framed(sent[0]), b'{"ok": true}'),
         ):
             wire.exec_raw_no_follow(_MAIN)
+            wait_until(lambda: not model.interrupts, "end of Ctrl-C")  # main() has begun
             wire.serial.write(data)
-            output, failure = wire.follow(30)
+            output, failure = wire.follow(PATIENCE_S)
             assert answer in output and failure == b"", (output, failure)
         assert b"run by the REPL\r" not in model.lines
         wire.exec_raw_no_follow("import time\nprint('go')\nwhile True: time.sleep(0.01)")
-        assert wire.read_until(1, b"go\r\n") == b"go\r\n"
+        assert wire.read_until(1, b"go\r\n", timeout=PATIENCE_S) == b"go\r\n"
         wire.serial.write(b"\x03")
-        assert b"KeyboardInterrupt" in wire.follow(10)[1]
+        assert b"KeyboardInterrupt" in wire.follow(PATIENCE_S)[1]
     finally:
         wire.close()
 
@@ -550,7 +551,9 @@ def test_a_live_board_with_wifi_gets_a_new_package_without_its_networks(
             own_board=own,
             offline=True,
         )
-    with Board(installed.port) as board:  # it stays at its prompt, as in development mode
+    with Board(
+        installed.port, PATIENCE
+    ) as board:  # it stays at its prompt, as in development mode
         for path in ("/boot.py", "/main.py"):
             list(board.write(path, b"pass\n"))
     record = BoardRecord.load(world.fleet, DEVICE)

@@ -55,6 +55,7 @@ class BoardModel:
         self.resets = 0
         self.watchdog_s = 0.0  # the time that a started watchdog allows, 0 for no limit
         self.fed = False
+        self.interrupts = False  # whether Ctrl-C does so now
         self._micropython = micropython
         self._closed = threading.Event()
         self._unplugged = False
@@ -168,7 +169,7 @@ class BoardModel:
                     return
                 for byte in data:
                     if byte in b"ip":
-                        said["interrupts"] = byte == ord("i")
+                        said["interrupts"] = self.interrupts = byte == ord("i")
                     elif byte == ord("f"):
                         self.fed, fed_at = True, time.monotonic()
                     else:
