@@ -5,6 +5,7 @@ import asyncio
 from agent_kit import Rig, provisioned
 from harness import check, equal, raises
 from test_bundle import good
+from time_model import ModelTime
 from warden.agent.delivery import Delivery
 from warden.errors import LinkError, StoreError, UsageError
 from warden.policy.policy import Policy
@@ -90,8 +91,9 @@ class Stage(Rig):
 
 
 def run(work):
-    """Run the coroutine; a test that waits for ever fails."""
-    return asyncio.run(asyncio.wait_for_ms(work, 60000))
+    """Run the coroutine on a clock that only waiting moves; one that waits for ever fails."""
+    with ModelTime():
+        return asyncio.run(asyncio.wait_for_ms(work, 60000))
 
 
 def test_an_event_is_sent_and_kept_until_it_is_acknowledged():
