@@ -14,6 +14,8 @@ import tty
 import zlib
 from typing import Any
 
+from process_kit import PATIENCE_S
+
 SYNC, WRITE_REG, READ_REG = 0x08, 0x09, 0x0A
 MEM_BEGIN, MEM_END, MEM_DATA = 0x05, 0x06, 0x07
 SPI_SET_PARAMS, SPI_ATTACH, SECURITY_INFO = 0x0B, 0x0D, 0x14
@@ -64,7 +66,7 @@ class RomLoader:
     def close(self) -> None:
         os.close(self._slave)
         os.close(self._master)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
 
     def _serve(self) -> None:
         waiting = b""
