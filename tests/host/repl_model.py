@@ -287,10 +287,16 @@ if start == "run":
     with host.open(sys.argv[5], "r") as file:
         exec(file.read(), names)
     sys.exit()
-run_file("/boot.py")
-if start == "hard":
-    run_file("/main.py")
-else:
-    raw(names)
+try:
+    run_file("/boot.py")
+    if start == "hard":
+        run_file("/main.py")
+    else:
+        raw(names)
+except KeyboardInterrupt:  # a Ctrl-C that came as the program ended
+    pass
 while True:
-    friendly(names)
+    try:
+        friendly(names)
+    except KeyboardInterrupt:
+        pass
