@@ -14,6 +14,7 @@ from email import message_from_bytes, policy
 import pytest
 from delivery_kit import HERE, PASSWORD, SECRET, Hook, make_secrets, server_context, start_mail
 from host_kit import new_fleet, refused
+from port_kit import free_ports
 from process_kit import PATIENCE_S
 from warden_host.fleet.fleet import Fleet
 from warden_host.otp import settings as otp_settings
@@ -152,8 +153,8 @@ def test_a_mail_password_that_others_can_read(mail_server, folder, tmp_path):
 
 def test_a_mail_server_that_is_gone_or_silent(folder, monkeypatch):
     monkeypatch.setattr(delivery_mail, "TIMEOUT_S", 0.2)
-    with socket.create_server((HERE, 0)) as silent:
-        port = silent.getsockname()[1]
+    (port,) = free_ports(1)  # which nothing else takes once it is gone
+    with socket.create_server((HERE, port)):
         settings = Mail(HERE, port, "none", "warden@example.org")
         assert "hung up" in failure(MailWay(settings, folder)).why
     assert "can't be reached" in failure(MailWay(settings, folder)).why
@@ -280,8 +281,9 @@ def test_a_webhook_whose_key_is_short_or_readable(folder, tmp_path):
 
 def test_a_webhook_that_is_gone_or_silent(folder, monkeypatch):
     monkeypatch.setattr(webhook, "TIMEOUT_S", 0.2)
-    with socket.create_server((HERE, 0)) as silent:
-        url = f"https://{HERE}:{silent.getsockname()[1]}/"
+    (port,) = free_ports(1)
+    url = f"https://{HERE}:{port}/"
+    with socket.create_server((HERE, port)):
         says_nothing = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
     gone = failure(WebhookWay(Webhook(url, folder / "ca.pem"), folder), hook_message())
     assert "TimeoutError" in says_nothing.why
@@ -301,7 +303,7 @@ class Scripted:
     def send(self, told: Message) -> None:
         step = self.script.pop(0) if self.script else None
         if isinstance(step, threading.Event):
-            step.wait(20)
+            step.wait(PATIENCE_S)
         elif step is not None:
             raise step
         self.taken.append(told)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from port_kit import free_ports
 from warden_host.sim import network
 from warden_host.sim.network import DOWN, SILENT, UP, Network
 
@@ -22,7 +23,7 @@ async def echo() -> AsyncIterator[tuple[Network, int, asyncio.Server]]:
                 writer.write(data)
         writer.close()
 
-    server = await asyncio.start_server(answer, HOST, 0)
+    server = await asyncio.start_server(answer, HOST, *free_ports(1))
     made = Network()
     try:
         yield made, server.sockets[0].getsockname()[1], server
