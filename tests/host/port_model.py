@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from process_kit import PATIENCE_S
+
 HERE = Path(__file__).parent
 BLOCK = 4096
 CTRL_C = b"\x03"
@@ -86,17 +88,17 @@ class BoardModel:
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE_S)
 
     def wait_port(self) -> None:
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + PATIENCE_S
         while not os.path.exists(self.port):
             assert time.monotonic() < limit, "the port did not come back"
             time.sleep(0.01)
 
     def wait_line(self, text: bytes) -> None:
         """Wait until the board has said this since it was first started."""
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + PATIENCE_S
         while text not in self.lines:
             assert time.monotonic() < limit, f"the board did not say {text!r}: {self.lines!r}"
             time.sleep(0.01)
@@ -104,7 +106,7 @@ class BoardModel:
     def unplug(self) -> None:
         """Cut the power, and let the port vanish for good."""
         self._unplugged = True
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + PATIENCE_S
         while threading.current_thread() is not self._thread and os.path.exists(self.port):
             assert time.monotonic() < limit, "the board did not go off"
             time.sleep(0.01)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_kit import fails, said
 from port_model import BoardModel, Listed
+from process_kit import PATIENCE_S
 from serial.tools import list_ports
 from warden_host.boards import batch
 from warden_host.boards.records import BoardRecord
@@ -125,7 +126,7 @@ def test_boards_in_parallel_in_waves_after_a_stop(folder, line, tmp_path, capsys
         def on_input(data, at):
             if number not in began:
                 began.add(number)
-                begin.wait(60)
+                begin.wait(PATIENCE_S)
             return data
 
         return on_input

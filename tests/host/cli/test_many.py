@@ -40,7 +40,7 @@ class Serve:
             self.now += 1
             self.most = max(self.most, self.now)
         if self.gate is not None:
-            self.gate.wait(30)
+            self.gate.wait(PATIENCE_S)
         self.on_call(device)
         with self.guard:
             self.now -= 1

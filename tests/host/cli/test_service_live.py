@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process_kit import PATIENCE_S
 
 REPO = Path(__file__).resolve().parents[3]
 SYSTEMD = "/usr/lib/systemd/systemd"
@@ -57,7 +58,7 @@ def inside(tmp_path):
         if made.poll() is not None:
             pytest.skip("no systemd here: " + (tmp_path / "log").read_text()[-500:])
         enter = ["nsenter", "-t", (children.read_text().split() or ["0"])[0], "-m", "-p", "-C"]
-        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=PATIENCE_S)
         return done.stdout.strip()
 
     yield ask
@@ -66,7 +67,7 @@ def inside(tmp_path):
 
 
 def wait_for(condition):
-    limit = time.monotonic() + 300
+    limit = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.2)

@@ -12,6 +12,7 @@ from client_kit import content
 from cryptography.hazmat.primitives import serialization
 from host_kit import refused
 from port_kit import free_ports
+from process_kit import PATIENCE_S
 from warden_client import connection, credentials
 from warden_client.connection import Connection
 from warden_host.fleet import pki
@@ -41,7 +42,7 @@ class Impostor:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # where no client came
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
         self._socket.close()
 
     def _serve(self) -> None:

@@ -6,6 +6,7 @@ import json
 import pytest
 from engine_kit import PLAIN, POLICY, K, Stage, reply, run
 from host_kit import DEVICE, PeerDevice, new_fleet, refused
+from process_kit import PATIENCE_S
 from warden_host import control_client, names
 from warden_host.broker.accounts import device_account
 from warden_host.broker.mosquitto import dynsec, registry
@@ -59,7 +60,7 @@ def settled(guard: Guard) -> list[str]:
 
     for thread in threading.enumerate():
         if thread.name == "warden-farewell":
-            thread.join(5)
+            thread.join(PATIENCE_S)
     return guard.finished
 
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 from cli_kit import fails, fake, said
 from host_kit import refused
+from process_kit import PATIENCE_S
 from warden_host import errors, filelock
 from warden_host.cli import main, refusals
 from warden_host.devices import bundle, device_files, provision, setup
@@ -17,7 +18,6 @@ from warden_host.fleet.fleet import Fleet
 from warden_host.store import schema
 from warden_host.store.store import Store
 
-PATIENCE_S = 60
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -99,7 +99,8 @@ def test_closed_screen_stops_nothing(error):
     assert len(told) == 1
 
 
-def test_a_screen_that_hangs_does_not_hold_the_engine():
+def test_a_screen_that_hangs_does_not_hold_the_engine(monkeypatch):
+    monkeypatch.setattr(display_queue, "_LAST_S", PATIENCE_S)  # it goes on at the end
     release = threading.Event()
     shown: list[FleetEvent] = []
 
@@ -116,7 +117,8 @@ def test_a_screen_that_hangs_does_not_hold_the_engine():
     assert any("missed" in each.text for each in shown)
 
 
-def test_a_screen_shows_what_a_person_can_follow_and_counts_the_rest():
+def test_a_screen_shows_what_a_person_can_follow_and_counts_the_rest(monkeypatch):
+    monkeypatch.setattr(display_queue, "_LAST_S", PATIENCE_S)
     now = 5.0
     shown: list[FleetEvent] = []
     with display_queue.screen_thread(shown.append, lambda: now) as show:

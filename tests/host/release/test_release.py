@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from host_kit import refused
 from mpremote.romfs import VfsRomWriter
+from process_kit import PATIENCE_S
 from release_kit import PASSPHRASE, TYPE, Maker, cheap
 from warden_host.cli import main
 from warden_host.errors import HostError
@@ -342,7 +343,7 @@ def both_at_once(monkeypatch, where, name: str, act) -> list:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_S)
     return sorted(results, key=lambda result: isinstance(result, Exception))
 
 
