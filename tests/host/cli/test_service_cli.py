@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from cli_kit import fails
 from host_kit import refused
+from process_kit import PATIENCE_S
 from warden_host.cli import main
 from warden_host.fleet.fleet import Fleet
 from warden_host.service import sd_notify, systemd_unit
@@ -49,7 +50,10 @@ def test_systemd_takes_the_unit(served, capsys):
     # The account need not be there to be judged.
     path.write_text("\n".join(one for one in text.split("\n") if not one.startswith("User=")))
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=100
+        ["systemd-analyze", "verify", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
 
