@@ -14,7 +14,7 @@ from warden_host.control_client import short_path
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.request import Request
 from warden_host.engine.throttle import BURST, Throttle
-from warden_host.service import display_queue
+from warden_host.service import control, display_queue
 from warden_host.service.control import ControlServer
 
 EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
@@ -139,7 +139,8 @@ def path(tmp_path):
     return tmp_path / "control.sock"
 
 
-def test_slow_watcher_gets_a_count_of_missed_lines(path):
+def test_slow_watcher_gets_a_count_of_missed_lines(path, monkeypatch):
+    monkeypatch.setattr(control, "_SEND_S", PATIENCE_S)  # for all lines to be announced
     watching = threading.Event()
 
     def handle(_request, caller):
