@@ -8,6 +8,7 @@ does; and the speed of a UART.
 import hashlib
 import os
 import pty
+import select
 import struct
 import threading
 import tty
@@ -56,6 +57,7 @@ class RomLoader:
         self._stub = False
         self._inflate = zlib.decompressobj()
         self._at = 0
+        self._over, self._close = os.pipe()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -64,17 +66,15 @@ class RomLoader:
         self._stub = False
 
     def close(self) -> None:
-        os.close(self._slave)
-        os.close(self._master)
-        self._thread.join(PATIENCE_S)
+        os.write(self._close, b"x")
+        self._thread.join(PATIENCE_S)  # before what it reads has another file's number
+        for number in (self._slave, self._master, self._over, self._close):
+            os.close(number)
 
     def _serve(self) -> None:
         waiting = b""
-        while True:
-            try:
-                waiting += os.read(self._master, 65536)
-            except OSError:
-                return
+        while self._over not in select.select([self._master, self._over], [], [])[0]:
+            waiting += os.read(self._master, 65536)
             while waiting.count(_END) >= 2:
                 _, packet, waiting = waiting.split(_END, 2)
                 packet = packet.replace(b"\xdb\xdc", b"\xc0").replace(b"\xdb\xdd", b"\xdb")

@@ -8,6 +8,7 @@ import tty
 import pytest
 from mpremote.transport import TransportError
 from port_model import BoardModel
+from process_kit import PATIENCE_S
 from serial.tools import list_ports
 from warden_host.boards import connection, ports
 from warden_host.boards.connection import CHUNK, Board
@@ -72,13 +73,15 @@ def test_a_port_that_talks_without_end():
     """Such as a GPS receiver, or a board that wants this program's memory."""
     near, far = pty.openpty()
     tty.setraw(far)
+    os.set_blocking(near, False)
+    over = threading.Event()
 
     def talk():
-        try:
-            while True:
+        while not over.is_set():
+            try:
                 os.write(near, b"$GPRMC,120000.00,A\r\n" * 40)
-        except OSError:
-            pass
+            except BlockingIOError:
+                over.wait(0.001)
 
     talking = threading.Thread(target=talk, daemon=True)
     talking.start()
@@ -86,6 +89,8 @@ def test_a_port_that_talks_without_end():
         with fails("board-silent"):
             Board(os.ttyname(far)).__enter__()
     finally:
+        over.set()
+        talking.join(PATIENCE_S)  # else it would write into whatever file has the number next
         os.close(far)
         os.close(near)
 
