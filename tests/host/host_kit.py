@@ -209,7 +209,9 @@ def settle(authority: Authority, clock: SteppedClock | None = None) -> None:
 class NoLink:
     """Stands for the link of an application: there is no broker here."""
 
-    def __init__(self, _fleet, _appid, _types, on_message, _received, on_link_change) -> None:
+    def __init__(
+        self, _fleet, _appid, _types, on_message, _received, on_link_change, _tell
+    ) -> None:
         self.on_message = on_message
 
     def wait(self, _seconds: float) -> None:

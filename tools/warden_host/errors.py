@@ -27,6 +27,7 @@ __all__ = [
     "class_of",
     "filesystem_error",
     "internal_error",
+    "known_error",
 ]
 
 _RESTORE = "restore it from a backup of the fleet"
@@ -196,3 +197,8 @@ def internal_error(error: BaseException) -> HostError:
     return HostError(
         "internal-error", f"{type(error).__name__} in the authority", "report this as a bug"
     )
+
+
+def known_error(error: Exception) -> HostError:
+    """Return an exception as it is, or as internal_error() has it."""
+    return error if isinstance(error, HostError) else internal_error(error)

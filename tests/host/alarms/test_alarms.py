@@ -87,7 +87,9 @@ class Sending:
         self.way = WayModel()
         self.words: list[str] = []
         self.channel = Channel(
-            "fleet", "mail", "ops@example.org", self.way, self.words.append, lambda: self.now
+            *("fleet", "mail", "ops@example.org", self.way, self.words.append),
+            lambda *_: None,
+            lambda: self.now,
         )
 
     def run(self, seconds: float) -> None:

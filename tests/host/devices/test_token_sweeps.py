@@ -98,7 +98,7 @@ def test_a_failure_of_any_kind_ends_no_sweeping(fleet, store, monkeypatch):
     said = []
     with token_sweeper.sweeping(fleet, said.append):
         assert done.wait(PATIENCE_S)
-    assert [one.code for one in said] == ["RuntimeError"]
+    assert [one.code for one in said] == ["internal-error"]
 
 
 @contextlib.contextmanager

@@ -2,15 +2,18 @@
 
 import re
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from engine_kit import PLAIN
 from host_kit import NoLink, SteppedClock, new_fleet, receive, refused, settle, topic
+from process_kit import PATIENCE_S
 from warden_host.engine.engine import Engine
 from warden_host.engine.events import FleetEvent
 from warden_host.engine.throttle import BURST
 from warden_host.service import authority as module
 from warden_host.service.authority import Authority
+from warden_host.service.run import Service
 from warden_host.store.store import Store
 
 EVENT = b'{"event":"x","deviceId":"D1","body":{}}'
@@ -65,3 +68,36 @@ def test_a_store_that_fails_by_a_bug_is_no_hang(fleet, monkeypatch):
     monkeypatch.setattr(module, "Store", failing)
     with refused("internal-error"), Authority(fleet, lambda _: None):
         pass
+
+
+def test_an_engine_that_fails_at_the_start_is_no_hang(fleet, monkeypatch):
+    def failing(*_):
+        raise KeyError("secret")
+
+    monkeypatch.setattr(module, "ClockGuard", failing)
+    with refused("internal-error"), Authority(fleet, lambda _: None):
+        pass
+
+
+def test_an_exception_of_the_engines_own_thread_ends_the_service(fleet, monkeypatch):
+    """What the engine and the inbox hold is in doubt then: it is told, and nothing is served."""
+
+    def failing(*_):
+        raise KeyError("secret")
+
+    news: list[FleetEvent] = []
+    with Authority(fleet, news.append) as made:
+        service = Service(
+            *(None, made, SimpleNamespace(check=lambda: None)),
+            *(SimpleNamespace(check=lambda: None), None, None, news.append),
+        )
+        service.check()
+        monkeypatch.setattr(made, "_due", failing)
+        made._thread.join(PATIENCE_S)
+        with refused("not-serving"):
+            service.check()
+        with refused("timed-out"):
+            made.ask(Engine.online, 0.1)  # nothing uses the engine any more
+    (event,) = (each for each in news if each.code == "internal-error")
+    assert event.text.startswith("the authority ends: KeyError at warden_host.service.authority:")
+    assert "secret" not in event.text

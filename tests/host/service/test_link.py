@@ -26,7 +26,7 @@ def connected(
     fleet: Fleet, change: Callable[[str, bool], object] = lambda *_: None
 ) -> Iterator[AppLink]:
     """The authority's link, once it is up. change: told of its ends and returns."""
-    link = AppLink(fleet, AUTHORITY, (), lambda *_: None, lambda: None, change)
+    link = AppLink(fleet, AUTHORITY, (), lambda *_: None, lambda: None, change, lambda *_: None)
     try:
         link.wait(PATIENCE_S)
         yield link
@@ -57,7 +57,9 @@ def test_a_restarted_broker_is_reached_again(tmp_path):
             back.set()
 
     with Broker(fleet) as broker:
-        link = AppLink(fleet, AUTHORITY, (), lambda *_: None, lambda: None, change)
+        link = AppLink(
+            fleet, AUTHORITY, (), lambda *_: None, lambda: None, change, lambda *_: None
+        )
         try:
             link.wait(PATIENCE_S)
             connection = link._client.socket()

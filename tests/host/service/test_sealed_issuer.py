@@ -80,7 +80,7 @@ def test_a_wrong_one_is_refused_at_the_start(fleet):
 
 def test_a_list_that_can_not_be_written_is_told_and_written_later(fleet, monkeypatch):
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    keeper = crl_keeper.CrlKeeper(fleet, lambda: None, told.put, PASSPHRASE)
+    keeper = crl_keeper.CrlKeeper(fleet, lambda: None, lambda _, text: told.put(text), PASSPHRASE)
     ended = [HostError("database-damaged", "no"), OSError(28, "No space left on device")]
     done = threading.Event()
 

@@ -201,7 +201,7 @@ def test_a_look_that_fails_ends_no_watch(monkeypatch, why):
     monkeypatch.setattr(traffic_watch, "PERIOD_S", 0.001)
     monkeypatch.setattr(tcp_diag, "received", received)
     watch = TrafficWatch(
-        [1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *one: found.put(one[0])
+        [1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *one: found.put(one[0]), print
     )
     with watch:
         assert found.get(timeout=PATIENCE_S) == CLIENT
@@ -213,5 +213,5 @@ def test_where_nothing_tells_no_client_is_the_busiest(monkeypatch, why):
         raise why
 
     monkeypatch.setattr(tcp_diag, "received", fails)
-    watch = TrafficWatch([1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *_: None)
+    watch = TrafficWatch([1883], lambda *_: CLIENT, lambda _: BUDGET, lambda *_: None, print)
     assert watch.busiest({CLIENT}) == ""

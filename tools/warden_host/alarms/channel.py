@@ -16,6 +16,7 @@ from warden_host import jsontext
 from warden_host.alarms.rules import Alarm
 from warden_host.errors import internal_error
 from warden_host.otp.notify.delivery import Message, Undelivered, Way
+from warden_host.round_guard import RoundGuard, Tell
 
 GROUP_S = 60.0
 MOST_PAUSE_S = 900.0
@@ -121,7 +122,7 @@ class Channel:
     """One way and address, with a thread of its own. put() never waits and never raises.
 
     report: called with a sentence when alarms are not delivered, at the first failure, and when
-    they are again.
+    they are again. tell: called with what nobody foresaw.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Channel:
         address: str,
         way: Way,
         report: Callable[[str], None],
+        tell: Tell,
         clock: Callable[[], float] = time.monotonic,
         group_s: float = GROUP_S,
     ) -> None:
@@ -149,6 +151,7 @@ class Channel:
         self._due = clock()  # not before
         self._stopping = False
         self._changed = threading.Condition()
+        self._rounds = RoundGuard(f"alarms by {name} were not sent", tell)
         self._thread = threading.Thread(target=self._run, name=f"warden-alarm-{name}", daemon=True)
 
     def start(self) -> None:
@@ -198,15 +201,17 @@ class Channel:
                     self._changed.wait(self.seconds_to_next())
                 stopping, waiting = self._stopping, bool(self._waiting)
             if waiting:
-                self.send_waiting()
+                self._rounds.attempt(self.send_waiting)
             if stopping:
                 return
 
     def send_waiting(self) -> None:
         """Send what waits, as one message; keep it where the server may take it later."""
         with self._changed:
-            group, self._waiting = self._waiting, Group()
-            self._under_way = group
+            group = self._under_way  # of an attempt that failed in between
+            group.merge(self._waiting)
+            self._waiting = Group()
+            self._due = self._clock() + self._pause_s
         why, final = self._send(group)
         with self._changed:
             self._under_way = Group()

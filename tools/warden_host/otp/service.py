@@ -14,6 +14,7 @@ from warden_host.otp.notify.delivery import DeliveryQueues, Message, Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.otp.otp import Codes
+from warden_host.round_guard import Tell
 from warden_host.store.otp import Code, Delivered
 
 Do = Callable[[Callable[[Engine], None]], None]
@@ -22,7 +23,8 @@ Do = Callable[[Callable[[Engine], None]], None]
 class OtpService:
     """Run while it is entered. Raises config-malformed, key-permissions, key-damaged."""
 
-    def __init__(self, fleet: Fleet, do: Do) -> None:
+    def __init__(self, fleet: Fleet, do: Do, tell: Tell) -> None:
+        """tell: called with what nobody foresaw on the threads of deliveries."""
         self._settings = settings.load(fleet)
         self._key = otp.pepper(fleet.keys)
         self._do = do
@@ -32,7 +34,7 @@ class OtpService:
             ways["mail"] = MailWay(self._settings.mail, fleet.keys)
         if self._settings.webhook is not None:
             ways["webhook"] = WebhookWay(self._settings.webhook, fleet.keys)
-        self._queues = DeliveryQueues(ways, self._report)
+        self._queues = DeliveryQueues(ways, self._report, tell=tell)
         self._handler: OtpHandler | None = None
 
     def __enter__(self) -> "OtpService":

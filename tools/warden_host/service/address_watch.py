@@ -18,6 +18,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import tls
 from warden_host.fleet.fleet import BrokerSettings, Fleet
 from warden_host.names import PROBE
+from warden_host.service.background import round_guard
 
 CHECK_S = 60.0
 SURE_AFTER = 2  # checks in a row: the broker's log may lose a line
@@ -91,6 +92,7 @@ class AddressWatch:
         self._seen = threading.Event()
         self._in_a_row = 0
         self._stop = threading.Event()
+        self._rounds = round_guard("another host was not looked for", announce)
         self._thread = threading.Thread(target=self._run, name="warden-address", daemon=True)
 
     def __enter__(self) -> "AddressWatch":
@@ -145,4 +147,4 @@ class AddressWatch:
 
     def _run(self) -> None:
         while not self._stop.wait(CHECK_S):
-            self.look()
+            self._rounds.attempt(self.look)

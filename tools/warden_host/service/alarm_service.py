@@ -16,6 +16,7 @@ from warden_host.otp.notify.delivery import Undelivered, Way
 from warden_host.otp.notify.mail import MailWay
 from warden_host.otp.notify.webhook import WebhookWay
 from warden_host.service import crl_keeper
+from warden_host.service.background import notices, round_guard
 from warden_host.store.alarm_backlog import AlarmBacklog
 
 CHECK_S = 60.0
@@ -72,7 +73,7 @@ class AlarmService:
         self._settings, _ = alarm_settings.load(fleet)
         self._announce = announce
         self._channels = [
-            Channel(fleet.root.name, name, address, way, self._report)
+            Channel(fleet.root.name, name, address, way, self._report, notices(announce))
             for name, address, way in ways(fleet)
         ]
         self._conditions = Conditions(
@@ -84,6 +85,7 @@ class AlarmService:
         self._database = fleet.database
         self._kept: dict[str, Any] = {}
         self._stop = threading.Event()
+        self._rounds = round_guard("conditions were not checked", announce)
         self._thread = threading.Thread(target=self._run, name="warden-alarms", daemon=True)
 
     def __enter__(self) -> "AlarmService":
@@ -120,15 +122,18 @@ class AlarmService:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                for alarm in self._conditions.check():
-                    self._put(alarm)
-            except HostError as error:
-                self._report(f"conditions can't be checked: {error}")
-            except OSError as error:
-                self._report(f"conditions can't be checked: {filesystem_error(error).text}")
-            self._keep()
+            self._rounds.attempt(self._check)
+            self._rounds.attempt(self._keep)
             self._stop.wait(CHECK_S)
+
+    def _check(self) -> None:
+        try:
+            for alarm in self._conditions.check():
+                self._put(alarm)
+        except HostError as error:
+            self._report(f"conditions can't be checked: {error}")
+        except OSError as error:
+            self._report(f"conditions can't be checked: {filesystem_error(error).text}")
 
     def _restore(self) -> None:
         try:

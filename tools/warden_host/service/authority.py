@@ -3,9 +3,8 @@
 The links' threads and the control socket put work into the inbox: tasks before messages, each
 device within its quota (fair_inbox.py). A flood costs the messages of its sender alone.
 
-The thread that holds the guard uses the engine. That is the engine's own, or, where it has nothing
-to do, a caller's or a link's, which needs no queue then: a change of threads costs more than a
-command.
+The thread that holds the guard uses the engine: the engine's own or, where that has nothing to do,
+a caller's or a link's, since a change of threads costs more than a command.
 """
 
 import queue
@@ -23,10 +22,11 @@ from warden_host.engine.events import FleetEvent
 from warden_host.engine.jobs import Done
 from warden_host.engine.request import Request
 from warden_host.engine.throttle import Throttle
-from warden_host.errors import HostError, internal_error
+from warden_host.errors import HostError, internal_error, known_error
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, PLAIN, TOPIC_LIMIT, Topic
 from warden_host.otp.service import OtpService
+from warden_host.service.background import notices, round_guard
 from warden_host.service.clock_guard import ClockGuard, WorkClock
 from warden_host.service.fair_inbox import MAX_TASKS, FairInbox, Load, Sender
 from warden_host.service.flood_guard import FloodGuard, record_refused
@@ -77,7 +77,7 @@ class Authority:
         self._throttle = Throttle()
         self._ticked = self._refusals_announced = 0.0
         self.floods = FloodGuard(clock)
-        self.codes = OtpService(fleet, self.do)
+        self.codes = OtpService(fleet, self.do, notices(announce))
         self._thread = threading.Thread(target=self._run, name="warden-engine", daemon=True)
 
     def __enter__(self) -> "Authority":
@@ -117,10 +117,8 @@ class Authority:
         def start(engine: Engine) -> None:
             try:
                 engine.start(commands.job(engine, request), done)
-            except HostError as error:
-                done(error)
             except Exception as error:  # noqa: BLE001  as in _attempt
-                done(internal_error(error))
+                done(known_error(error))
 
         self._do_now(start)
 
@@ -131,10 +129,8 @@ class Authority:
         def work(engine: Engine) -> None:
             try:
                 answers.put((question(engine), None))
-            except HostError as error:
-                answers.put((None, error))
             except Exception as error:  # noqa: BLE001  as in _attempt
-                answers.put((None, internal_error(error)))
+                answers.put((None, known_error(error)))
 
         self._do_now(work)
         try:
@@ -266,7 +262,7 @@ class Authority:
 
     def _connect(self, app: App) -> None:
         sink = self.known.before(self._asks.before(self.receive), self._announce)
-        ways = (sink, self.work_off_reply, self.on_link_change)
+        ways = (sink, self.work_off_reply, self.on_link_change, notices(self._announce))
         self._links[app.appid] = AppLink(self._fleet, app.appid, app.types, *ways)
 
     def on_link_change(self, appid: str, up: bool) -> None:
@@ -296,41 +292,47 @@ class Authority:
             link.publish(topic, data)
 
     def _run(self) -> None:
+        """Serve; what is raised here ends the service (Service.check): its state is in doubt."""
         try:
-            store = Store(self._fleet.database)
-        except Exception as error:  # noqa: BLE001  __enter__ waits for the result
-            self._failure = error if isinstance(error, HostError) else internal_error(error)
+            with Store(self._fleet.database) as store:
+                self._serve(store)
+        except Exception as error:  # noqa: BLE001
+            self._failure = known_error(error)
+            if self._started.is_set():
+                round_guard("the authority ends", self._announce).note(error)
+        finally:
+            self._engine = None
             self._started.set()
-            return
-        with store:
-            guard = ClockGuard(store)
-            clock = self._work_clock = WorkClock(guard.now)
-            engine = Engine(store, self._publish, self._announce, clock, self._packet_limit)
-            self.codes.attach(engine)
-            self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._drop_device))
-            self.pending_apps = PendingApps(engine, rename_finisher(self._fleet, self.reload))
-            KeyLists(engine, self._asks, lambda *sent: self._links[AUTHORITY].publish(*sent))
+
+    def _serve(self, store: Store) -> None:
+        guard = ClockGuard(store)
+        clock = self._work_clock = WorkClock(guard.now)
+        engine = Engine(store, self._publish, self._announce, clock, self._packet_limit)
+        self.codes.attach(engine)
+        self.pending_wipes = PendingWipes(engine, finisher(self._fleet, self._drop_device))
+        self.pending_apps = PendingApps(engine, rename_finisher(self._fleet, self.reload))
+        KeyLists(engine, self._asks, lambda *sent: self._links[AUTHORITY].publish(*sent))
+        with self._guard:
+            self._attempt(engine, Engine.wake_all)
+            self._attempt(engine, commands.restore_held)
+        self._engine = engine
+        self._started.set()
+        while not self._stop.is_set():
             with self._guard:
-                self._attempt(engine, Engine.wake_all)
-                self._attempt(engine, commands.restore_held)
-            self._engine = engine
-            self._started.set()
-            while not self._stop.is_set():
-                with self._guard:
-                    work = self._next()
-                    # Under load, events are written in batches.
-                    self._attempt(engine, work or Engine.write_events)
-                    if self._due(engine):
-                        self._attempt(engine, Engine.tick)
-                        self._attempt(engine, lambda _: self.check_clock(guard))
-                        self._attempt(engine, self.announce_refused)
-                if work is None:
-                    self._wait()
-            with self._guard:
-                self._engine = None
-                engine.abandon()
-                self._attempt(engine, Engine.write_events)
-                self._attempt(engine, lambda _: guard.close())
+                work = self._next()
+                # Under load, events are written in batches.
+                self._attempt(engine, work or Engine.write_events)
+                if self._due(engine):
+                    self._attempt(engine, Engine.tick)
+                    self._attempt(engine, lambda _: self.check_clock(guard))
+                    self._attempt(engine, self.announce_refused)
+            if work is None:
+                self._wait()
+        with self._guard:
+            self._engine = None
+            engine.abandon()
+            self._attempt(engine, Engine.write_events)
+            self._attempt(engine, lambda _: guard.close())
 
     def _next(self) -> Work | None:
         """Return a task or a message that is due; None if there is none."""
@@ -354,14 +356,14 @@ class Authority:
             self._notice(error.code, error.text)
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
-            bug = internal_error(error).text
-            text = f"{bug}, {self._bugs} since the start: report it as a bug"
+            text = (
+                f"{internal_error(error).text}, {self._bugs} since the start: report it as a bug"
+            )
             self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:
         """Announce a change of the clock's state."""
-        text = guard.tick()
-        if text:
+        if text := guard.tick():
             self._announce(FleetEvent("notice", code="clock-jumped", text=text))
 
     def _notice(self, code: str, text: str) -> None:
@@ -371,10 +373,9 @@ class Authority:
 
     def _due(self, engine: Engine) -> bool:
         now = engine.clock().steady
-        if now - self._ticked < _TICK_S:
-            return False
-        self._ticked = now
-        return True
+        due = now - self._ticked >= _TICK_S
+        self._ticked = now if due else self._ticked
+        return due
 
     def announce_refused(self, engine: Engine) -> None:
         """Announce once a second how many notices were not shown and how many messages refused."""

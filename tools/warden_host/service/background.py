@@ -4,6 +4,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from warden_host.engine.events import FleetEvent
+from warden_host.round_guard import RoundGuard, Tell
+
 
 @contextmanager
 def background(name: str, run: Callable[[threading.Event], None]) -> Iterator[None]:
@@ -16,3 +19,13 @@ def background(name: str, run: Callable[[threading.Event], None]) -> Iterator[No
     finally:
         stop.set()
         thread.join()
+
+
+def notices(announce: Callable[[FleetEvent], None]) -> Tell:
+    """Return what announces an error's code and its sentence as a notice."""
+    return lambda code, text: announce(FleetEvent("notice", code=code, text=text))
+
+
+def round_guard(failed: str, announce: Callable[[FleetEvent], None]) -> RoundGuard:
+    """Return a guard that announces what it catches. failed: as for RoundGuard."""
+    return RoundGuard(failed, notices(announce))

@@ -21,6 +21,7 @@ from warden_host.fleet import client_pki, pki
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY
 from warden_host.service.authority import Authority
+from warden_host.service.background import round_guard
 from warden_host.service.crl_keeper import ending_soon
 from warden_host.store.certificates import Certificate
 from warden_host.store.store import Device, Store
@@ -65,6 +66,7 @@ class CertificateKeeper:
         self._pauses: dict[str, tuple[float, float]] = {}  # device → its length, and its end
         self._wakeup = threading.Event()
         self._stopping = False
+        self._rounds = round_guard("certificates were not looked at", announce)
         self._thread = threading.Thread(target=self._run, name="warden-renewal", daemon=True)
 
     def __enter__(self) -> "CertificateKeeper":
@@ -95,16 +97,20 @@ class CertificateKeeper:
 
     def _run(self) -> None:
         while not self._stopping:
-            try:
-                self.check()
-            except _Stopping:
-                return
-            except HostError as error:
-                self._notice(error.code, f"certificates were not looked at: {error.text}")
-            except OSError as error:
-                self._notice("", f"certificates were not looked at ({error.strerror})")
+            self._rounds.attempt(self._look)
             self._wakeup.wait(_LOOK_S)
             self._wakeup.clear()
+
+    def _look(self) -> None:
+        try:
+            self.check()
+        except _Stopping:
+            self._stopping = True
+            self._wakeup.set()
+        except HostError as error:
+            self._notice(error.code, f"certificates were not looked at: {error.text}")
+        except OSError as error:
+            self._notice("", f"certificates were not looked at ({error.strerror})")
 
     def check(self) -> None:
         """Renew what is due of the devices that are online, and tell once a day what ends soon.

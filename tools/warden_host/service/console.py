@@ -19,6 +19,7 @@ from warden_host.fleet.servers import check_name
 from warden_host.relying_party import relying_party
 from warden_host.service import kept_sessions
 from warden_host.service.authority import Authority
+from warden_host.service.background import notices
 from warden_host.service.console_process import ConsoleProcess
 from warden_host.service.control import ControlServer, Line
 from warden_host.service.event_feed import EventFeed
@@ -101,6 +102,7 @@ def console(
         watchers=watchers,
         most_of_a_user=MOST_CALLS,
         most=MOST_CALLS,
+        tell=notices(announce),
     )
     sessions.restore(kept_sessions.pop(fleet.root))
     try:

@@ -19,6 +19,7 @@ from pathlib import Path
 from warden_host import jsontext
 from warden_host.control_client import MAX_LINE, Line, short_path
 from warden_host.errors import HostError, filesystem_error, internal_error
+from warden_host.round_guard import RoundGuard, Tell
 from warden_host.service.event_feed import EventFeed, Reader, missed
 from warden_host.stopping import readable
 
@@ -103,6 +104,7 @@ class ControlServer:
     watchers: the feed of another socket, to share it.
     most_of_a_user: open calls of one Unix user, so that no user takes all of them.
     most: open calls of all users.
+    tell: called with what nobody foresaw.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class ControlServer:
         watchers: EventFeed | None = None,
         most_of_a_user: int = MAX_CALLERS,
         most: int = MAX_CALLERS,
+        tell: Tell = lambda *_: None,
     ) -> None:
         self._mode = mode
         self.watchers = EventFeed() if watchers is None else watchers
@@ -120,6 +123,7 @@ class ControlServer:
         self._handle = handle
         self._most_of_a_user = most_of_a_user
         self._most = most
+        self._rounds = RoundGuard("a call was not taken", tell)
         self._closing = False
         self._callers: set[Caller] = set()
         self._guard = threading.Lock()
@@ -165,13 +169,25 @@ class ControlServer:
                 if not self._closing:
                     time.sleep(_PAUSE_S)
                 continue
+            if not self._rounds.attempt(self._take, connection):
+                time.sleep(_PAUSE_S)
+
+    def _take(self, connection: socket.socket) -> None:
+        """Serve a call on a thread of its own, or hang up where there are too many."""
+        with contextlib.ExitStack() as refused:
+            refused.callback(connection.close)
             caller = Caller(_uid_of(connection))
             if not self._admit(caller):
-                connection.close()
-                continue
+                return
+            refused.callback(self._discard, caller)
             threading.Thread(
                 target=self._serve, args=(connection, caller), name="warden-caller", daemon=True
             ).start()
+            refused.pop_all()
+
+    def _discard(self, caller: Caller) -> None:
+        with self._guard:
+            self._callers.discard(caller)
 
     def _admit(self, caller: Caller) -> bool:
         with self._guard:
@@ -189,8 +205,7 @@ class ControlServer:
                 self._write(connection, caller)
         finally:
             caller.gone.set()
-            with self._guard:
-                self._callers.discard(caller)
+            self._discard(caller)
             self.watchers.discard(caller)
 
     def _read_request(self, connection: socket.socket, caller: Caller) -> None:

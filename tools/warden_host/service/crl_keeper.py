@@ -14,6 +14,7 @@ from warden_host.devices import certificates
 from warden_host.errors import HostError
 from warden_host.fleet import client_pki, pki
 from warden_host.fleet.fleet import Fleet
+from warden_host.round_guard import RoundGuard, Tell
 from warden_host.store.store import Store
 
 _INTERVAL_S = 3600.0
@@ -22,23 +23,24 @@ _INTERVAL_S = 3600.0
 class CrlKeeper:
     """The list's keeper.
 
-    reload: lets the broker read the list. announce(text): shows a notice. passphrase: of the
-    devices' CA, or None.
+    reload: lets the broker read the list. tell: shows a notice. passphrase: of the devices' CA, or
+    None.
     """
 
     def __init__(
         self,
         fleet: Fleet,
         reload: Callable[[], None],
-        announce: Callable[[str], None],
+        tell: Tell,
         passphrase: bytes | None,
     ) -> None:
         self._fleet = fleet
         self._reload = reload
-        self._announce = announce
+        self._tell = tell
         self._passphrase = passphrase
         self._wakeup = threading.Event()
         self._stopping = False
+        self._rounds = RoundGuard("the revocation list was not looked at", tell)
         self._thread = threading.Thread(target=self._run, name="warden-crl", daemon=True)
 
     def start(self) -> None:
@@ -56,14 +58,17 @@ class CrlKeeper:
 
     def _run(self) -> None:
         while not self._stopping:
-            try:
-                self.check()
-            except HostError as error:
-                self._announce(str(error))
-            except OSError as error:
-                self._announce(f"the revocation list was not written ({error.strerror})")
+            self._rounds.attempt(self._look)
             self._wakeup.wait(_INTERVAL_S)
             self._wakeup.clear()
+
+    def _look(self) -> None:
+        try:
+            self.check()
+        except HostError as error:
+            self._tell("", str(error))
+        except OSError as error:
+            self._tell("", f"the revocation list was not written ({error.strerror})")
 
     def check(self) -> None:
         """Write the list if it is due."""

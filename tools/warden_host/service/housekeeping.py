@@ -8,18 +8,27 @@ from contextlib import contextmanager
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error
 from warden_host.fleet.fleet import Fleet
-from warden_host.service.background import background
+from warden_host.round_guard import RoundGuard
+from warden_host.service.background import background, round_guard
 from warden_host.store import audit_export
 from warden_host.store.store import Store
 
 _INTERVAL_S = 3600.0
 
 
-def keep_house(fleet: Fleet, announce: Callable[[FleetEvent], None], now: float) -> None:
+def keep_house(
+    fleet: Fleet,
+    announce: Callable[[FleetEvent], None],
+    now: float,
+    rounds: RoundGuard | None = None,
+) -> None:
     """Remove what is past its bound, and move the audit log's older half into a file.
 
-    now: unix seconds. Each part that fails is announced, and tried again at the next call.
+    now: unix seconds. rounds: of who calls it again and again.
+
+    Each part that fails is announced, and tried again at the next call.
     """
+    rounds = rounds or round_guard("the fleet's folder was not looked at", announce)
 
     def attempt(part: Callable[[Store], object], what: str) -> None:
         try:
@@ -31,7 +40,7 @@ def keep_house(fleet: Fleet, announce: Callable[[FleetEvent], None], now: float)
             text = filesystem_error(error).text
             announce(FleetEvent("notice", code="filesystem", text=f"{what}: {text}"))
 
-    attempt(lambda store: store.remove_past(now), "old rows were not removed")
+    rounds.attempt(attempt, lambda store: store.remove_past(now), "old rows were not removed")
 
     def rotate(store: Store) -> None:
         path = audit_export.rotate(store, fleet.root)
@@ -41,7 +50,7 @@ def keep_house(fleet: Fleet, announce: Callable[[FleetEvent], None], now: float)
                 FleetEvent("notice", text=f"the audit log's older half is in {place}: keep it")
             )
 
-    attempt(rotate, "the audit log was not rotated")
+    rounds.attempt(attempt, rotate, "the audit log was not rotated")
 
 
 @contextmanager
@@ -49,8 +58,9 @@ def housekeeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterat
     """Keep house on a thread of its own while the context lasts."""
 
     def run(stop: threading.Event) -> None:
+        rounds = round_guard("the fleet's folder was not looked at", announce)
         while True:
-            keep_house(fleet, announce, time.time())
+            keep_house(fleet, announce, time.time(), rounds)
             if stop.wait(_INTERVAL_S):
                 return
 

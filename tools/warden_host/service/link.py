@@ -28,6 +28,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import client_pki, tls
 from warden_host.fleet.fleet import Fleet
 from warden_host.names import AUTHORITY, Topic
+from warden_host.round_guard import RoundGuard, Tell
 from warden_host.service.publish_queue import PublishQueue
 from warden_host.service.publish_tap import PublishTap, tapped_socket
 from warden_host.store.store import App
@@ -51,7 +52,10 @@ _WAKING_BYTES = 34
 
 
 class AppLink:
-    """A connection that is restored in the background. Raises key-…, unreachable."""
+    """A connection that is restored in the background. Raises key-…, unreachable.
+
+    tell: called with what nobody foresaw.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class AppLink:
         sink: Sink,
         received: Received,
         change: Change,
+        tell: Tell,
     ) -> None:
         self.appid = appid
         self._types = (ANY_TYPE,) if appid == AUTHORITY else types
@@ -99,6 +104,8 @@ class AppLink:
         self._unwritten = bytearray()  # packets of the queue for which the connection has no room
         self._written = time.monotonic()  # when some of it was written, or nothing was left
         self._delay_s = LEAST_DELAY_S
+        self._rounds = RoundGuard(f"the link of {appid} is connected anew", tell)
+        self._misc = time.monotonic()  # when paho is to look at the keepalive
         self._closing = threading.Event()
         self._wake, self._waker = socket.socketpair()
         self._wake_file = self._wake.fileno()
@@ -191,28 +198,36 @@ class AppLink:
         self._waker.close()
 
     def _run(self) -> None:
-        misc = time.monotonic()
         while not self._closing.is_set():
-            connection = self._client.socket()
-            if connection is None:
-                self._reconnect()
-            else:
-                self._wait_for(connection)
-                misc_due = time.monotonic() >= misc
-                try:
-                    with self._guard:
-                        self._handle(misc_due)
-                except Exception:  # noqa: BLE001  a bug must cost one connection, not the link
-                    with self._guard:
-                        self._on_disconnect()
-                    self._reconnect()
-                self._received()
-                if misc_due:
-                    misc = time.monotonic() + _MISC_S
-            self._send_waiting()
+            if not self._rounds.attempt(self._turn):
+                self._rounds.attempt(self._received)
+                self._rounds.attempt(self._connect_anew)
         with self._guard:
             self._send_all()
             self._client.disconnect()
+
+    def _turn(self) -> None:
+        connection = self._client.socket()
+        if connection is None:
+            self._reconnect()
+        else:
+            self._wait_for(connection)
+            misc_due = time.monotonic() >= self._misc
+            try:
+                with self._guard:
+                    self._handle(misc_due)
+            except OSError:  # it is lost, which is no bug
+                self._connect_anew()
+            self._received()
+            if misc_due:
+                self._misc = time.monotonic() + _MISC_S
+        self._send_waiting()
+
+    def _connect_anew(self) -> None:
+        """Give the connection up: a bug costs one, not the link."""
+        with self._guard:
+            self._on_disconnect()
+        self._reconnect()
 
     def _wait_for(self, connection: Any) -> None:
         """Wait until there is something to read or, if something waits, room to write."""

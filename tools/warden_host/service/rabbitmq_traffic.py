@@ -16,7 +16,7 @@ from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
 from warden_host.reactions.settings import ACCOUNT_FLOOD, Budget
-from warden_host.service.background import background
+from warden_host.service.background import background, round_guard
 from warden_host.service.traffic_watch import TrafficMeter
 from warden_host.tcp_diag import Connection
 
@@ -45,6 +45,7 @@ class RabbitTraffic:
         self._users: frozenset[str] = frozenset()
         self._meter = TrafficMeter(self._budget)
         self._said = ""
+        self._rounds = round_guard("what clients send is not counted", announce)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -58,14 +59,17 @@ class RabbitTraffic:
     def run(self, stop: threading.Event) -> None:
         """Look again and again until it is to stop; say once where the API does not answer."""
         while not stop.wait(PERIOD_S):
-            try:
-                self.look(time.monotonic)
-                self._said = ""
-            except HostError as error:
-                if error.code != self._said:
-                    text = f"what clients send is not counted: {error.text}"
-                    self._announce(FleetEvent("notice", code=error.code, text=text))
-                self._said = error.code
+            self._rounds.attempt(self._look)
+
+    def _look(self) -> None:
+        try:
+            self.look(time.monotonic)
+            self._said = ""
+        except HostError as error:
+            if error.code != self._said:
+                text = f"what clients send is not counted: {error.text}"
+                self._announce(FleetEvent("notice", code=error.code, text=text))
+            self._said = error.code
 
     def look(self, clock: Callable[[], float]) -> None:
         """Read what came, and cut off who sent too much. Raises what the API does.

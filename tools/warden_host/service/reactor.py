@@ -36,6 +36,7 @@ from warden_host.reactions.settings import (
     Rules,
 )
 from warden_host.service.authority import Authority
+from warden_host.service.background import notices
 from warden_host.service.control import Caller, Handler, Line
 from warden_host.service.rabbitmq_traffic import RabbitTraffic
 from warden_host.service.request_fields import read_text
@@ -380,7 +381,8 @@ def reacting(
             made.watch_places(broker.places)
             places = broker.places
             watch = TrafficWatch(
-                broker.ports, places.client_at, made.traffic_budget, made.on_traffic
+                *(broker.ports, places.client_at, made.traffic_budget, made.on_traffic),
+                notices(announce),
             )
             at_rabbitmq = RabbitTraffic(fleet, made.traffic_budget, made.on_traffic, announce)
             with watch, at_rabbitmq.running():

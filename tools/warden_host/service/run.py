@@ -26,6 +26,7 @@ from warden_host.service import address_watch, clock_guard, crl_keeper, live_sta
 from warden_host.service.address_watch import AddressWatch
 from warden_host.service.alarm_service import DEVICE_KINDS, AlarmService
 from warden_host.service.authority import Authority
+from warden_host.service.background import notices
 from warden_host.service.ban_handler import watching
 from warden_host.service.broker_supervisor import BrokerSupervisor
 from warden_host.service.certificate_keeper import CertificateKeeper
@@ -114,8 +115,8 @@ def serving(
     sys.setswitchinterval(_SWITCH_S)
     handler = _Dispatcher()
     sockets = AuditedSockets(handler.handle, lambda code, text: announce_refused(code, text))
-    control = ControlServer(fleet.control, sockets.handle_owner)
-
+    tell = notices(lambda fleet_event: announce_to_all(fleet_event))
+    control = ControlServer(fleet.control, sockets.handle_owner, tell=tell)
     with contextlib.ExitStack() as stack:
         alarms = AlarmService(fleet, lambda fleet_event: announce_to_all(fleet_event))
         tally = Tally()
@@ -157,7 +158,7 @@ def serving(
             Broker(fleet) as broker,
             Authority(fleet, announce_to_all, packet_limit=broker.packet_limit) as authority,
         ):
-            handler.authority, handler.broker = authority, broker
+            handler.authority, handler.broker, broker.tell = authority, broker, tell
             handler.operations.update(LiveRequests(authority, control.watchers).operations)
             handler.announce = announce_to_all
             handler.fleet = fleet
@@ -178,8 +179,7 @@ def serving(
             rollouts.resume_all()
             handler.operations.update(rollouts.operations)
             if certified:
-                report = lambda text: announce_to_all(FleetEvent("notice", text=text))  # noqa: E731
-                keeper = CrlKeeper(fleet, broker.reload, report, ca_passphrase)
+                keeper = CrlKeeper(fleet, broker.reload, tell, ca_passphrase)
                 stack.callback(keeper.close)
                 handler.keeper = keeper
                 keeper.start()
@@ -200,6 +200,7 @@ def serving(
                     OPERATORS_MODE,
                     control.watchers,
                     MOST_OF_A_USER,
+                    tell=tell,
                 )
                 handler.others = stack.enter_context(others)
             if web is not None:

@@ -12,7 +12,7 @@ from warden_host.devices.rabbitmq_sweeps import RabbitSweeps
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError
 from warden_host.fleet.fleet import Fleet
-from warden_host.service.background import background
+from warden_host.service.background import background, round_guard
 from warden_host.store.store import Store
 
 _PAUSE_S = 1.0
@@ -22,23 +22,32 @@ _PAUSE_S = 1.0
 def sweeping(fleet: Fleet, announce: Callable[[FleetEvent], None]) -> Iterator[None]:
     """Look once a second for ended tokens and revoked devices, on a thread of its own."""
 
+    removed: set[str] = set()
+    rabbitmq = RabbitSweeps(fleet)
+    said = ""
+
+    def look(store: Store) -> None:
+        nonlocal said
+        try:
+            app_tokens.sweep(fleet, store, removed)
+            rabbitmq.look(store)
+            said = ""
+        except HostError as error:
+            if error.code != said:
+                announce(FleetEvent("notice", code=error.code, text=error.text))
+            said = error.code
+
     def run(stop: threading.Event) -> None:
-        said = ""
-        removed: set[str] = set()
-        rabbitmq = RabbitSweeps(fleet)
-        with Store(fleet.database) as store:
-            while not stop.wait(_PAUSE_S):
-                try:
-                    app_tokens.sweep(fleet, store, removed)
-                    rabbitmq.look(store)
-                    said = ""
-                # Of any kind: without this thread no token would end. The next look tries again.
-                except Exception as error:  # noqa: BLE001
-                    code = error.code if isinstance(error, HostError) else type(error).__name__
-                    if code != said:
-                        text = getattr(error, "text", "tokens were not cut off")
-                        announce(FleetEvent("notice", code=code, text=text))
-                    said = code
+        rounds = round_guard("tokens were not cut off", announce)
+
+        def look_on() -> None:
+            with Store(fleet.database) as store:
+                while not stop.wait(_PAUSE_S):
+                    rounds.attempt(look, store)
+
+        while not rounds.attempt(look_on):
+            if stop.wait(_PAUSE_S):
+                return
 
     with background("warden-tokens", run):
         yield

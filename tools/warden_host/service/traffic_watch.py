@@ -5,6 +5,7 @@ them, and they cost its processor all the same. And all that applications and ga
 kernel knows what each connection received.
 """
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from warden_host import tcp_diag
 from warden_host.reactions.settings import Budget
+from warden_host.round_guard import RoundGuard, Tell
 from warden_host.tcp_diag import Connection
 
 PERIOD_S = 0.5
@@ -54,7 +56,7 @@ class TrafficMeter:
         self, present: Mapping[_Peer, Connection], client_at: _ClientAt, now: float
     ) -> Iterable[tuple[str, str]]:
         """Yield (client, why) for each flooder. present: all connections."""
-        before, self._last = self._last, now
+        before = self._last
         known: dict[_Peer, _Seen] = {}
         growth: Counter[str] = Counter(dict.fromkeys(self._levels, 0))  # bytes
         for peer, (cookie, received) in present.items():
@@ -78,7 +80,8 @@ class TrafficMeter:
                 yield client, f"more than {budget.kib_s} KiB a second at the broker"
             if level:
                 levels[client] = level
-        self._known, self._levels = known, levels
+        # All at once: a read that fails is as none.
+        self._known, self._levels, self._last = known, levels, now
 
     def busiest(
         self,
@@ -109,7 +112,7 @@ class TrafficWatch:
     """Run while it is entered; on a system that is no Linux, it ends by itself.
 
     ports: of the broker. client_at: as Places.client_at().
-    found(client, why): called for each flooder.
+    found(client, why): called for each flooder. tell: called with what nobody foresaw.
     """
 
     def __init__(
@@ -118,12 +121,14 @@ class TrafficWatch:
         client_at: _ClientAt,
         budget_of: _BudgetOf,
         found: Callable[[str, str], None],
+        tell: Tell,
     ) -> None:
         self._ports = tuple(ports)
         self._client_at = client_at
         self._meter = TrafficMeter(budget_of)
         self._found = found
         self._stop = threading.Event()
+        self._rounds = RoundGuard("what clients send is not counted", tell)
         self._thread = threading.Thread(target=self._run, name="warden-traffic", daemon=True)
 
     def __enter__(self) -> "TrafficWatch":
@@ -142,15 +147,16 @@ class TrafficWatch:
             return ""
 
     def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
-            try:
-                present = self._look()
-            except AttributeError:  # no Linux
-                return
-            except OSError:  # a kernel without it, or no file is left to open: the next look tells
-                continue
-            for client, why in self._meter.read(present, self._client_at, time.monotonic()):
-                self._found(client, why)
+        while hasattr(socket, "AF_NETLINK") and not self._stop.wait(PERIOD_S):
+            self._rounds.attempt(self._count)
+
+    def _count(self) -> None:
+        try:
+            present = self._look()
+        except OSError:  # a kernel without it, or no file is left to open: the next look tells
+            return
+        for flooder in self._meter.read(present, self._client_at, time.monotonic()):
+            self._rounds.attempt(self._found, *flooder)
 
     def _look(self) -> dict[_Peer, Connection]:
         present: dict[_Peer, Connection] = {}

@@ -34,6 +34,7 @@ from warden_host.errors import HostError
 from warden_host.fleet import client_pki
 from warden_host.fleet.fleet import BrokerSettings, Fleet
 from warden_host.protocol import policy
+from warden_host.round_guard import RoundGuard, Tell
 from warden_host.store.store import Store
 
 CONF = "mosquitto.conf"
@@ -72,10 +73,15 @@ class Broker:
             lambda address: self.is_known_address(address), LivingPeers(lambda: self.ports).look
         )
         self.places = Places()  # addresses from which clients logged in
-        # Called with each log-in that was refused, on the log's thread; it must not raise.
+        # Called with each log-in that was refused, on the log's thread.
         self.on_refused_login: Callable[[RefusedLogin], None] | None = None
         # Called with what became of each connection, in the same way.
         self.on_attempt: Callable[[Attempt], None] | None = None
+        # Called with what nobody foresaw, such as what the two raise all the same.
+        self.tell: Tell = lambda *_: None
+        self._rounds = RoundGuard(
+            "a line of the broker's log was not read", lambda *given: self.tell(*given)
+        )
 
     @property
     def ports(self) -> list[int]:
@@ -222,10 +228,18 @@ class Broker:
         lock.file.flush()
 
     def _read_lines(self, lines: list[str]) -> None:
-        self.places.read(lines)
+        for read in (self.places.read, self._read_logins, self._read_attempts):
+            left = iter(lines)
+            for _ in lines:  # a line that fails costs none of the others
+                if self._rounds.attempt(read, left):
+                    break
+
+    def _read_logins(self, lines: Iterator[str]) -> None:
         for refused in self._logins.read(lines):
             if self.on_refused_login is not None:
                 self.on_refused_login(refused)
+
+    def _read_attempts(self, lines: Iterator[str]) -> None:
         for attempt in self._attempts.read(lines):
             if self.on_attempt is not None:
                 self.on_attempt(attempt)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from warden_host.errors import internal_error
+from warden_host.round_guard import RoundGuard, Tell
 
 BACKLOG = 100
 PAUSES_S = (1.0, 4.0)  # between the attempts for one message
@@ -77,6 +78,7 @@ class DeliveryQueues:
     """Queue messages, one queue and thread for each way. put() never waits and never raises.
 
     ways: those that warden.toml sets up, by name. A message names its way (Message.way).
+    tell: called with what nobody foresaw.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class DeliveryQueues:
         report: Report,
         pauses: Iterable[float] = PAUSES_S,
         clock: Callable[[], float] = time.monotonic,
+        tell: Tell = lambda *_: None,
     ) -> None:
+        self._tell = tell
         self._report = report
         self._pauses = tuple(pauses)
         self._clock = clock
@@ -121,8 +125,12 @@ class DeliveryQueues:
             self._report(message, f"{BACKLOG} messages wait already")
 
     def run(self, waiting: "queue.Queue[Message | None]", way: Way) -> None:
+        rounds = RoundGuard("a delivery was not reported", self._tell)
         while (message := waiting.get()) is not None and not self._stop.is_set():
-            self._report(message, self._deliver(way, message))
+            rounds.attempt(self._deliver_and_report, way, message)
+
+    def _deliver_and_report(self, way: Way, message: Message) -> None:
+        self._report(message, self._deliver(way, message))
 
     def _deliver(self, way: Way, message: Message) -> str:
         for pause in (*self._pauses, None):
