@@ -9,7 +9,7 @@ import pytest
 from host_kit import new_fleet, refused
 from process_kit import PATIENCE_S
 from warden_host.alarms.rules import alarm_of
-from warden_host.bans import ban_log, changes
+from warden_host.bans import ban_log, changes, enforcement
 from warden_host.bans.settings import BanSettings
 from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.cli import main
@@ -19,7 +19,7 @@ from warden_host.protocol import policy
 from warden_host.service import ban_watch
 from warden_host.service.ban_handler import BanHandler
 from warden_host.service.ban_watch import OPERATOR, BanWatch
-from warden_host.service.control import Caller
+from warden_host.service.control import Caller, ControlServer
 from warden_host.store.bans import BAN, SLOW, Ban
 from warden_host.store.operators import Operator
 from warden_host.store.store import App, Device, Store
@@ -405,3 +405,168 @@ def test_memory_follows_what_is_kept(world, monkeypatch):
         assert len(store.bans(time.time())) == 20
     assert len(sizes) > 1  # not by the request alone
     assert set(sizes) == {20}
+
+
+# What fleet.db does not take
+
+
+class Firewall:
+    """Stands for nftables: the scripts that it was given."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.scripts: list[str] = []
+        module = "warden_host.bans.enforcement"
+        monkeypatch.setattr(f"{module}.may_enforce", lambda: enforcement.OK)
+        monkeypatch.setattr(f"{module}._run_nft", self.run)
+        monkeypatch.setattr(enforcement.Enforcement, "_is_loaded", lambda _: True)
+
+    def run(self, script: str) -> enforcement.Status:
+        self.scripts.append(script)
+        return enforcement.OK
+
+
+FULL = HostError("database-damaged", "fleet.db: database or disk is full")
+
+
+@pytest.fixture
+def full(fleet, monkeypatch):
+    """A watch with a firewall, whose fleet.db takes no bans until full.undo() is called."""
+
+    def put(*_):
+        raise FULL
+
+    made = World(fleet)
+    made.firewall = Firewall(monkeypatch)
+    with pytest.MonkeyPatch.context() as patched, made.watch:
+        patched.setattr(Store, "put_bans", put)
+        made.undo = patched.undo
+        yield made
+
+
+def look_again(world: World) -> list[Ban]:
+    """The bans in fleet.db, once the time to look has come."""
+    world.watch._looked = float("-inf")
+    world.settle()
+    return world.settle()  # in a batch of its own: the one before is over
+
+
+def test_a_ban_is_in_force_where_it_can_not_be_stored_and_is_stored_later(full):
+    full.refuse(A)
+    codes = {full.event().code: None for _ in range(2)}
+    assert list(codes) == ["database-damaged", "address-banned"]
+    assert A in full.firewall.scripts[-1]
+    assert full.settle() == []
+    assert A in full.firewall.scripts[-1]  # the whole table, loaded anew
+    assert full.watch.keeps_out(A)
+    assert [ban["network"] for ban in ask(full, {"op": "bans"})[0]["bans"]] == [f"{A}/32"]
+    full.refuse(HOME)
+    assert full.event().code == "address-banned"  # it was told that nothing is stored
+    full.undo()
+    assert {ban.network for ban in look_again(full)} == {f"{A}/32", f"{HOME}/32"}
+    assert full.watch.enforcement.pending == {}
+
+
+def test_a_ban_that_was_never_stored_ends_with_the_service(fleet, full):
+    full.refuse(A)
+    full.settle()
+    full.watch.__exit__()
+    before = len(full.firewall.scripts)
+    again = World(fleet)
+    with again.watch:
+        assert len(full.firewall.scripts) == before + 1  # the table follows fleet.db
+        assert A not in full.firewall.scripts[-1]
+        assert not again.watch.keeps_out(A)
+
+
+def test_a_ban_is_stored_at_the_end_if_not_before(fleet, full):
+    full.refuse(A)
+    full.settle()
+    full.undo()
+    full.watch._jobs.put(None)
+    full.watch._thread.join(PATIENCE_S)
+    with Store(fleet.database) as store:
+        assert [ban.network for ban in store.bans(time.time())] == [f"{A}/32"]
+
+
+def test_a_ban_that_waits_is_lifted_and_not_stored(full):
+    full.refuse(A)
+    full.settle()
+    *_, end = ask(full, {"op": "lift", "networks": [A]})
+    assert end["networks"] == [f"{A}/32"]
+    assert A not in full.firewall.scripts[-1] and not full.watch.keeps_out(A)
+    full.undo()
+    assert look_again(full) == []
+
+
+def test_the_owner_lifts_a_ban_that_waits(full, monkeypatch, capsys):
+    monkeypatch.setenv("WARDEN_FLEET", str(full.fleet.root))
+    handler = BanHandler(full.fleet, TERMS, full.watch)
+    full.refuse(A)
+    full.settle()
+    with ControlServer(
+        full.fleet.control, lambda line, caller: handler.operations[line["op"]](line, caller)
+    ):
+        assert main.run(["bans", "lift", A]) == 0
+    assert f"lifted: {A}" in capsys.readouterr().out
+    assert full.watch.enforcement.pending == {}
+    assert A not in full.firewall.scripts[-1]
+
+
+def test_what_a_person_bans_meanwhile_stays(full):
+    slow = Ban(f"{A}/32", SLOW, 1.0, time.time() + 3600, "watch", "", 3)
+    full.watch.enforcement.pending = {slow.network: slow}
+    full.undo()
+    with Store(full.fleet.database) as store:
+        changes.add(store, [A], "owner me", "")
+    assert [(ban.kind, ban.source) for ban in look_again(full)] == [(BAN, "owner me")]
+
+
+def test_bans_that_wait_are_bounded(full, monkeypatch):
+    monkeypatch.setattr(ban_watch, "MAX_PENDING", 3)
+    for number in range(5):
+        full.refuse(f"203.0.113.{number}")
+    full.settle()
+    assert list(full.watch.enforcement.pending) == [f"203.0.113.{n}/32" for n in (2, 3, 4)]
+
+
+def test_a_ban_is_in_force_before_it_is_stored(fleet, monkeypatch):
+    """The disk may be slow, or another process have the database."""
+    steps: list[str] = []
+    made, firewall = World(fleet), Firewall(monkeypatch)
+    put = Store.put_bans
+    monkeypatch.setattr(
+        Store, "put_bans", lambda *given: steps.append(firewall.scripts[-1]) or put(*given)
+    )
+    with made.watch:
+        made.refuse(A)
+        assert [ban.network for ban in made.settle()] == [f"{A}/32"]
+    assert len(steps) == 1 and A in steps[0]
+
+
+def test_a_firewall_that_fails_by_a_bug_keeps_no_ban_from_being_stored(world, monkeypatch):
+    def broken(*_):
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(world.watch.enforcement, "add", broken)
+    world.refuse(A)
+    event = world.event()
+    assert (event.code, "KeyError at " in event.text) == ("internal-error", True)
+    assert "secret" not in event.text
+    assert [ban.network for ban in world.settle()] == [f"{A}/32"]
+
+
+def test_a_full_disk_keeps_no_rules_from_being_loaded_anew(world, monkeypatch):
+    """Where another program flushed them."""
+
+    def broken(*_):
+        raise FULL
+
+    restored: list[object] = []
+    for name in ("drop_past_bans", "note_logins"):
+        monkeypatch.setattr(Store, name, broken)
+    monkeypatch.setattr(world.watch.enforcement, "restore", lambda *_: restored.append(None))
+    world.log_in(HOME, "d:lock:D1")  # is to be saved
+    world.watch._looked = float("-inf")
+    world.settle()
+    world.settle()
+    assert restored

@@ -34,10 +34,13 @@ def add(store: Store, texts: Sequence[str], source: str, why: str) -> list[Ban]:
     return made
 
 
-def lift(store: Store, texts: Sequence[str]) -> list[str]:
-    """Lift bans; return the networks. Raises bad-argument for one that is not banned."""
+def lift(store: Store, texts: Sequence[str], pending: Iterable[str] = ()) -> list[str]:
+    """Lift bans; return the networks. Raises bad-argument for one that is not banned.
+
+    pending: networks whose ban is in force and not in fleet.db yet.
+    """
     wanted = [str(parse_network(text)) for text in texts]
-    present = {ban.network for ban in store.bans(time.time())}
+    present = {ban.network for ban in store.bans(time.time())} | set(pending)
     for text, network in zip(texts, wanted, strict=True):
         if network not in present:
             raise HostError(

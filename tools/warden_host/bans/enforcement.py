@@ -52,7 +52,7 @@ _NO_RIGHT = Status(
 
 
 class Enforcement:
-    """The table of one fleet. Threads may share it."""
+    """The table of one fleet. Threads may share it; one of them changes `pending`."""
 
     def __init__(self, fleet: Fleet, settings: BanSettings) -> None:
         self._fleet = fleet
@@ -64,11 +64,13 @@ class Enforcement:
         self._listed_now: tuple[Network, ...] = ()
         # Banned; the active list and its networks.
         self._refused = NetworkIndex(()), "", NetworkIndex(())
+        # Network → a ban that fleet.db has not taken yet: it is in force all the same.
+        self.pending: dict[str, Ban] = {}
         self.console_port = 0  # where browsers connect from elsewhere
         self.status = may_enforce()
 
     def apply(self, store: Store, now: float) -> Status:
-        """Load what fleet.db says; without a ban and a list no table is needed.
+        """Load what fleet.db and `pending` say; without a ban and a list no table is needed.
 
         Raises geo-missing, geo-damaged, config-malformed.
         """
@@ -96,7 +98,7 @@ class Enforcement:
             return self.status
 
     def add(self, store: Store, bans: Iterable[Ban], now: float) -> Status:
-        """Load further bans, which are in fleet.db already."""
+        """Load further bans, which are in `pending` or in fleet.db."""
         fresh = [(ban.kind == BAN, parse_network(ban.network)) for ban in bans]
         with self._guard:
             loaded = self._loaded
@@ -127,9 +129,21 @@ class Enforcement:
         parsed = parse_network(canonical_address(address))
         return parsed in banned or refuses(active, listed_now, parsed)
 
+    def bans(self, store: Store, now: float) -> list[Ban]:
+        """Return the bans in force, with those of `pending`, the later one of each network."""
+        found = list(self.pending.values())  # first: what is stored meanwhile is not missed
+        later: dict[str, Ban] = {}
+        for ban in (*store.bans(now), *found):
+            there = later.get(ban.network)
+            if (ban.until is None or ban.until > now) and (
+                there is None or ban.since >= there.since
+            ):
+                later[ban.network] = ban
+        return list(later.values())
+
     def wanted(self, store: Store, now: float) -> Wanted:
-        """Return what fleet.db says. Raises geo-missing, geo-damaged, config-malformed."""
-        bans = store.bans(now)
+        """Return what is to be loaded. Raises geo-missing, geo-damaged, config-malformed."""
+        bans = self.bans(store, now)
         active = store.active_list()
         return Wanted(
             ports(self._fleet) + ((self.console_port,) if self.console_port else ()),

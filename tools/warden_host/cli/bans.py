@@ -114,7 +114,8 @@ def lift(state: State, networks: tuple[str, ...], all_: bool, as_json: bool) -> 
     def change(store: Store, _: BanSettings) -> dict[str, Any]:
         if all_:
             return {"count": store.lift_all_bans(), "all": True}
-        return {"networks": changes.lift(store, networks)}
+        listed = [ban["network"] for ban in _listed(state)["bans"]]  # not all may be in fleet.db
+        return {"networks": changes.lift(store, networks, listed)}
 
     result = _changed(state, {"op": "lift", "networks": list(networks)}, change)
     _show(result, "lifted", as_json)

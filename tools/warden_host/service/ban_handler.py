@@ -65,7 +65,8 @@ class BanHandler:
 
     def _list(self, _: Line, caller: Caller) -> None:
         with Store(self._fleet.database) as store:
-            pages: dict[str, list[Any]] = {"bans": bans_of(store)}
+            bans = self._watch.enforcement.bans(store, time.time())
+            pages: dict[str, list[Any]] = {"bans": [ban._asdict() for ban in bans]}
             pages |= {name: store.list_entries(name) for name in LISTS}
             active = store.active_list() or "none"
         for name, rows in pages.items():
@@ -92,7 +93,8 @@ class BanHandler:
 
     def _lift(self, line: Line, caller: Caller) -> None:
         with Store(self._fleet.database) as store:
-            lifted = changes.lift(store, _texts(line, "networks"))
+            pending = list(self._watch.enforcement.pending)
+            lifted = changes.lift(store, _texts(line, "networks"), pending)
         self._watch.lifted(lifted)
         self._finish(caller, {"networks": lifted})
 
@@ -115,11 +117,6 @@ class BanHandler:
 
     def _finish(self, caller: Caller, result: dict[str, Any]) -> None:
         caller.finish({"ok": True, **result, **self._watch.reload().record()})
-
-
-def bans_of(store: Store) -> list[dict[str, Any]]:
-    """Return the bans in force for JSON."""
-    return [ban._asdict() for ban in store.bans(time.time())]
 
 
 def _texts(line: Line, key: str) -> list[str]:

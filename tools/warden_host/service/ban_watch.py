@@ -26,6 +26,7 @@ from warden_host.broker.backend import Attempt, AttemptKind
 from warden_host.engine.events import FleetEvent
 from warden_host.errors import HostError, filesystem_error, internal_error
 from warden_host.fleet.fleet import Fleet
+from warden_host.service.background import round_guard
 from warden_host.store.bans import BAN, MAX_BANS, Ban
 from warden_host.store.store import Store
 
@@ -36,6 +37,7 @@ _LOOK_AGAIN_S = 30.0  # at what has ended, and whether the rules are still loade
 SHOWN_A_MINUTE = 20
 # Above what fleet.db keeps: so many more are in memory and in the kernel's set at most.
 SPARE_BANS = 5000
+MAX_PENDING = SPARE_BANS // 2  # bans that wait for fleet.db; the oldest ones are lifted beyond
 OPERATOR = "operator"  # kind of a client: one in a browser, as in operator:alice
 
 _Job = Attempt | Callable[[Store], None]
@@ -73,6 +75,8 @@ class BanWatch:
         self._looked = float("-inf")
         self._reported: set[str] = set()
         self._failure: Exception | None = None  # the first one of the batch
+        self._rounds = round_guard("bans", announce)
+        self._keeping = round_guard("bans are in force, and can't be kept yet", announce)
         self._thread = threading.Thread(target=self._run, name="warden-bans", daemon=True)
 
     def __enter__(self) -> "BanWatch":
@@ -124,6 +128,7 @@ class BanWatch:
         def work(_: Store) -> None:
             for network in self.strikes.in_force() if networks is None else networks:
                 self.strikes.lifted(network)
+                self.enforcement.pending.pop(network, None)
                 self._write(partial(BanLog.lifted, moment=time.time(), network=network))
 
         self._jobs.put(work)
@@ -195,10 +200,13 @@ class BanWatch:
     def _look(self, store: Store, going_on: bool) -> None:
         """Keep which addresses are known, and look now and then at what has ended."""
         now = time.time()
-        self.known.save(store, now, at_once=not going_on)
+        self._try(self.known.save, store, now, not going_on)
+        if not going_on:
+            self._keep(store)
         if not 0 <= now - self._looked < _LOOK_AGAIN_S:
             self._looked = now
-            if store.drop_past_bans(now):
+            self._keep(store)
+            if self._try(store.drop_past_bans, now):
                 self._apply(store)
             else:
                 self.enforcement.restore(store, now)
@@ -236,17 +244,33 @@ class BanWatch:
                 self._announce(FleetEvent("notice", code="address-refused", text=text))
 
     def _ban(self, store: Store, bans: list[Ban]) -> None:
+        """Put bans in force, and then into fleet.db: a full disk lets no guesser in."""
         if not bans:
             return
-        store.put_bans(bans)
+        pending = self.enforcement.pending
+        for ban in bans:
+            pending.pop(ban.network, None)
+            pending[ban.network] = ban
+        while len(pending) > MAX_PENDING:
+            del pending[next(iter(pending))]
         if self.strikes.count_in_force > MAX_BANS + SPARE_BANS:
+            self._keep(store)
             self._apply(store)  # without those that newer ones pushed out of fleet.db
             status = self.enforcement.status
         else:
-            status = self.enforcement.add(store, bans, time.time())
+            try:
+                status = self.enforcement.add(store, bans, time.time())
+            finally:
+                self._keep(store)
         for ban in bans:
             self._write(partial(BanLog.banned, ban=ban))
             self._show(ban, status)
+
+    def _keep(self, store: Store) -> None:
+        """Write the bans that wait into fleet.db; where it does not take them they wait on."""
+        pending = self.enforcement.pending
+        if pending and self._keeping.attempt(store.put_bans, list(pending.values())):
+            pending.clear()
 
     def _show(self, ban: Ban, status: Status) -> None:
         now = time.monotonic()
@@ -269,7 +293,10 @@ class BanWatch:
 
     def _apply(self, store: Store, raising: bool = False) -> None:
         now = time.time()
-        present = store.bans(now)
+        present = self.enforcement.bans(store, now)
+        if pending := self.enforcement.pending:  # without what ended, or a person changed
+            kept = set(present)
+            self.enforcement.pending = {key: ban for key, ban in pending.items() if ban in kept}
         before = set(self.strikes.in_force())
         self.strikes.set_in_force(present)
         self._reported.clear()
@@ -300,6 +327,9 @@ class BanWatch:
             line(self._log)
 
     def _announce_failure(self, error: Exception) -> None:
+        if not isinstance(error, HostError | OSError):
+            self._rounds.note(error)
+            return
         found = _host_error(error)
         self._announce(FleetEvent("notice", code=found.code, text=f"bans: {found.text}"))
 
