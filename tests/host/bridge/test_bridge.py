@@ -4,6 +4,7 @@ import http.client
 import json
 import queue
 import socket
+import socketserver
 import threading
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from host_kit import refused
 from port_kit import free_ports
 from process_kit import PATIENCE_S
+from warden_host.bridge import bridge as bridge_module
 from warden_host.bridge import mqtt as bridge_mqtt
 from warden_host.bridge.bridge import Bridge
 from warden_host.bridge.mqtt import CommandTaker, MqttOutlet, MqttSettings, parse_url
@@ -190,7 +192,7 @@ def test_events_as_they_come(world):
 
 def taken(serve, body: bytes, command="set_relay", device="D1") -> dict:
     answers: queue.Queue[tuple] = queue.Queue()
-    taker = CommandTaker(serve.path, "a token", lambda *answer: answers.put(answer))
+    taker = CommandTaker(serve.path, "a token", lambda *answer: answers.put(answer), print)
     taker.put(device, command, body)
     found = answers.get(timeout=PATIENCE_S)
     assert found[:2] == (device, command)
@@ -338,3 +340,89 @@ def test_prefixes_that_can_not_begin_a_topic(tmp_path, prefix, stop):
     bridge = Bridge(tmp_path / "x", print, stop)
     with refused("bad-argument"):
         MqttOutlet(bridge, MqttSettings("mqtt://127.0.0.1:1", prefix=prefix), None)
+
+
+# What nobody foresaw costs one round, and is told
+
+
+BUG = "KeyError at warden_host."
+
+
+def failing_once(then):
+    """Raise at the first call, and do something else at later ones."""
+    failures = [KeyError("a secret")]
+
+    def work(*given, **more):
+        if failures:
+            raise failures.pop()
+        return then(*given, **more)
+
+    return work
+
+
+def test_the_list_of_devices_is_read_again(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(bridge_module, "_REFRESH_S", 0.001)
+    lines: queue.Queue[str] = queue.Queue()
+    made, done = Bridge(tmp_path / "x", lines.put, stop), threading.Event()
+    made.view.connected = True
+    monkeypatch.setattr(made, "_load", failing_once(done.set))
+    made._refresher.start()
+    assert done.wait(PATIENCE_S)
+    stop.request()
+    made._refresher.join(PATIENCE_S)
+    text = lines.get_nowait()
+    assert BUG in text and "secret" not in text and lines.empty()
+
+
+@pytest.mark.parametrize("part", ["call", "reply"])
+def test_later_commands_are_given(world, monkeypatch, part):
+    serve, told, answers = world[0], queue.Queue(), queue.Queue()
+
+    def reply(*given) -> None:
+        answers.put(given[2])
+
+    if part == "call":
+        call = failing_once(bridge_mqtt.control_client.call)
+        monkeypatch.setattr(bridge_mqtt.control_client, "call", call)
+    else:
+        reply = failing_once(reply)
+    taker = CommandTaker(serve.path, "a token", reply, lambda _, text: told.put(text))
+    for _ in range(2):
+        taker.put("D1", "set_relay", b"{}")
+    if part == "call":
+        assert answers.get(timeout=PATIENCE_S) == {"ok": False, "error": "internal-error"}
+    assert answers.get(timeout=PATIENCE_S)["ok"]
+    text = told.get(timeout=PATIENCE_S)
+    assert BUG in text and "secret" not in text
+
+
+def test_other_devices_are_published(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(bridge_mqtt.mqtt, "Client", SlowBroker)
+    lines: queue.Queue[str] = queue.Queue()
+    bridge = Bridge(tmp_path / "x", lines.put, stop)
+    outlet = MqttOutlet(bridge, MqttSettings("mqtt://127.0.0.1:1"), None)
+    monkeypatch.setattr(outlet, "_publish_state", failing_once(outlet._publish_state))
+    with bridge.guard:
+        for name in bridge.view.update_list(
+            [[name, "lock", "online", False] for name in ("D1", "D2")]
+        ):
+            outlet.on_change(name)
+    assert outlet._client.taken.get(timeout=PATIENCE_S)[0] == "warden/D2/state"
+    assert BUG in lines.get(timeout=PATIENCE_S)
+    outlet.close()
+
+
+def test_a_connection_that_gets_no_thread_leaves_its_place(world, monkeypatch):
+    outlet = world[2]
+    server = outlet._server._server
+
+    def full(*_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socketserver.ThreadingMixIn, "process_request", full)
+        for _ in range(web.MAX_CONNECTIONS + 1):
+            with pytest.raises((http.client.HTTPException, OSError)):
+                get(outlet)
+    assert server._free._value == web.MAX_CONNECTIONS
+    assert get(outlet)[0] == 200

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from warden_host import control_client
 from warden_host.bridge.view import FleetView
 from warden_host.errors import HostError
+from warden_host.round_guard import RoundGuard
 from warden_host.stopping import Stop
 
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -38,6 +39,7 @@ class Bridge:
         self._socket = socket
         self._say = say
         self.stop = stop
+        self._rounds = RoundGuard("the list of devices was not read", self.tell)
         self._refresher = threading.Thread(target=self._refresh, daemon=True)
 
     def run(self) -> None:
@@ -48,6 +50,10 @@ class Bridge:
         finally:
             self.stop.request()
             self._refresher.join(_LAST_S)
+
+    def tell(self, _: str, text: str) -> None:
+        """Show what nobody foresaw; for the threads of outlets, too."""
+        self._say(text)
 
     def _run(self) -> None:
         lost = 0
@@ -100,10 +106,13 @@ class Bridge:
     def _refresh(self) -> None:
         while not self.stop.wait(_REFRESH_S):
             if self.view.connected:
-                try:
-                    self._load()
-                except HostError as error:
-                    self._say(str(error))
+                self._rounds.attempt(self._refresh_now)
+
+    def _refresh_now(self) -> None:
+        try:
+            self._load()
+        except HostError as error:
+            self._say(str(error))
 
     def _changed(self, names: Sequence[str]) -> None:
         for name in names:

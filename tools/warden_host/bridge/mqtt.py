@@ -26,7 +26,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from warden_host import control_client, jsontext, names, stopping
 from warden_host.bridge import discovery
 from warden_host.bridge.bridge import Bridge
-from warden_host.errors import HostError
+from warden_host.errors import HostError, known_error
+from warden_host.round_guard import RoundGuard, Tell
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z", re.ASCII)
 _MAX_COMMANDS = 100  # that wait
@@ -57,8 +58,14 @@ class MqttSettings:
 class CommandTaker:
     """Send others' commands with the rights of one application token. One at a time, in order."""
 
-    def __init__(self, socket: Path, token: str, reply: Callable[[str, str, Any], None]) -> None:
-        """reply: called with device, command and result, on this object's thread."""
+    def __init__(
+        self, socket: Path, token: str, reply: Callable[[str, str, Any], None], tell: Tell
+    ) -> None:
+        """reply: called with device, command and result, on this object's thread.
+
+        tell: called with what nobody foresaw.
+        """
+        self._rounds = RoundGuard("a command was not given or not answered", tell)
         self._socket = socket
         self._token = token
         self._reply = reply
@@ -74,15 +81,19 @@ class CommandTaker:
 
     def _run(self) -> None:
         while True:
-            came, device, command, body = self._waiting.get()
-            try:
-                if time.monotonic() - came > _LATEST_S:
-                    result: Any = {"ok": False, "error": "expired"}
-                else:
-                    result = self._send(device, command, body)
-            except HostError as error:
-                result = {"ok": False, "error": error.code}
-            self._reply(device, command, result)
+            self._rounds.attempt(self._give, *self._waiting.get())
+
+    def _give(self, came: float, device: str, command: str, body: bytes) -> None:
+        try:
+            if time.monotonic() - came > _LATEST_S:
+                result: Any = {"ok": False, "error": "expired"}
+            else:
+                result = self._send(device, command, body)
+        except Exception as error:  # noqa: BLE001  its sender needs an answer
+            result = {"ok": False, "error": known_error(error).code}
+            if not isinstance(error, HostError):
+                self._rounds.note(error)
+        self._reply(device, command, result)
 
     def _send(self, device: str, command: str, body: bytes) -> Any:
         names.check_id(device, "device ID")
@@ -122,6 +133,7 @@ class MqttOutlet:
         # Devices whose state is not published yet. Not a dict: its first key is slow to find
         # where many before it were removed.
         self._stale: OrderedDict[str, None] = OrderedDict()
+        self._rounds = RoundGuard("a device's state was not published", bridge.tell)
         self._wake = threading.Event()
         self._closing = False
         self._taker = commands(self._reply) if commands is not None else None
@@ -156,12 +168,20 @@ class MqttOutlet:
         while not self._closing:
             self._wake.wait()
             self._wake.clear()
-            while self._client.is_connected():
-                with self._bridge.guard:
-                    name = next(iter(self._stale), "")
-                    if not name or not self._publish_state(name):
-                        break
-                    del self._stale[name]
+            for _ in range(len(self._stale) + 1):  # one that fails holds no other one up
+                if self._rounds.attempt(self._publish_stale):
+                    break
+
+    def _publish_stale(self) -> None:
+        while self._client.is_connected():
+            with self._bridge.guard:
+                if not self._stale:
+                    return
+                name, _ = self._stale.popitem(last=False)
+                if not self._publish_state(name):
+                    self._stale[name] = None
+                    self._stale.move_to_end(name, last=False)
+                    return
 
     def _on_publish(self, *_: Any) -> None:
         """Go on: the broker confirmed a message. Not here: paho has its own guard meanwhile."""

@@ -1,6 +1,7 @@
 """`warden bridge`: devices' state and telemetry for Prometheus, Home Assistant and others."""
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +89,8 @@ def bridge(
                 prefix,
                 "homeassistant" if home_assistant else "",
             )
-            taker = (lambda reply: CommandTaker(state.control(), token, reply)) if token else None
-            outlet = MqttOutlet(made, settings, taker)
+            commands = partial(CommandTaker, state.control(), token, tell=made.tell)
+            outlet = MqttOutlet(made, settings, commands if token else None)
             made.outlets.append(outlet)
             stack.enter_context(contextlib.closing(outlet))
         made.run()
