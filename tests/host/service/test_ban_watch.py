@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import time
+from types import SimpleNamespace
 
 import pytest
 from host_kit import new_fleet, refused
@@ -51,11 +52,12 @@ class World:
             fleet, TERMS, lambda client: client == "probe", self.news.put, lambda _: False
         )
         self.number = 0
+        self.now = time.time
 
     def attempts(self, kind: AttemptKind, address: str, client: str = "", times: int = 1) -> None:
         for _ in range(times):
             self.number += 1
-            self.watch.attempt(Attempt(kind, time.time(), address, client, self.number))
+            self.watch.attempt(Attempt(kind, self.now(), address, client, self.number))
 
     def refuse(self, address: str, times: int = 3, client: str = "") -> None:
         self.attempts(AttemptKind.REFUSED, address, client, times)
@@ -201,7 +203,10 @@ def test_a_flood_is_bounded_and_announced_sparsely(fleet, monkeypatch):
     quiet = World(fleet)
     quiet.refuse(A, 50)  # its thread does not run yet
     assert quiet.watch._lost == 40
-    loud = World(fleet)
+    loud, moment = World(fleet), time.time()
+    loud.now = lambda: moment  # all within a minute, however slow the machine is
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: 100.0)
+    monkeypatch.setattr(ban_watch, "time", clock)
     with loud.watch:
         for number in range(60):
             while loud.watch._jobs.full():
