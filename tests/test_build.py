@@ -15,7 +15,7 @@ from warden_build import groups as table  # noqa: E402
 from warden_build.arguments import passed_by_name, rename_arguments  # noqa: E402
 from warden_build.compiled import (  # noqa: E402
     build_repository,
-    compile_one,
+    compile_all,
     inputs,
     needed,
     read,
@@ -202,7 +202,7 @@ def test_a_text_of_a_user_keeps_a_name_where_it_may_look_it_up() -> None:
 
 def test_the_same_sources_give_the_same_build(repository: Built) -> None:
     again = build(*inputs())
-    assert again.sources == repository.sources and again.number == repository.number
+    assert again.sources == repository.sources and again.users == repository.users
 
 
 def test_every_module_is_in_exactly_one_file(repo: Path) -> None:
@@ -237,21 +237,6 @@ def test_nothing_that_outlives_a_start_is_defined_in_it(repository: Built) -> No
             made |= {one.name for one in inner if isinstance(one, ast.FunctionDef | ast.ClassDef)}
             assert not any(isinstance(one, ast.Lambda) for one in inner)
     assert made <= OF_THE_START | {repository.names.get(name, name) for name in OF_THE_START}
-
-
-def test_every_file_refuses_another_build(tmp_path: Path, micropython: str) -> None:
-    built = build(PACKAGE, {})
-    other = build(PACKAGE | {"warden/vault/__init__.py": "class Vault:\n    kind = 'other'\n"}, {})
-    assert built.number != other.number
-    mixed = built.sources | {"warden/start.py": other.sources["warden/start.py"]}
-    said = run(
-        tmp_path, mixed, micropython, "import warden\nimport warden.update\nimport warden.start"
-    )
-    assert "ImportError: warden: files of two builds" in "".join(said)
-    whole = run(
-        tmp_path / "whole", built.sources, micropython, "import warden.update, warden.start"
-    )
-    assert whole == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +340,7 @@ def test_only_arguments_that_a_call_names_keep_their_names() -> None:
     assert made_of[0](1) == 3 and made_of[1:] == (3, 4, [7], 5)
 
 
-def test_the_names_of_most_uses_take_one_byte(tmp_path: Path) -> None:
+def test_the_names_of_most_uses_take_one_byte() -> None:
     """Those of a large file: globals, arguments and attributes, whatever comes first in it."""
     few = [f"field{number} = 0" for number in range(300)]
     many = [
@@ -368,11 +353,7 @@ def test_the_names_of_most_uses_take_one_byte(tmp_path: Path) -> None:
     large, small = (ast.unparse(ast.fix_missing_locations(one)) for one in tree.values())
     assert small == ast.unparse(ast.parse("\n".join(many)))
     assert large.startswith("if not __name__:\n    __name__.often.thing.value.")
-    sizes = []
-    for source in (text, large):
-        target = tmp_path / "one.mpy"
-        assert not compile_one(source, target)
-        sizes.append(target.stat().st_size)
+    sizes = [len(compile_all({"one.py": source})["one.mpy"]) for source in (text, large)]
     # Each of the 100 functions says `often` three times and has `thing`; 126 names take 252 bytes.
     assert sizes[0] - sizes[1] > 100 * 4 - 252 - 20
 

@@ -30,7 +30,7 @@ FOREIGN = {
     "gate": ("net/link", "net/mqtt", "ota/", "agent/"),
 }
 BLOCK, BLOCKS = 4096, 212  # of the filesystem of a stock Pico W
-LEFT = 500_000  # bytes for the application and updates
+LEFT = 570_000  # bytes for the application and updates
 
 
 def tree_of(repo: Path) -> dict[str, str]:
@@ -168,7 +168,7 @@ def test_a_part_alone(part: str, kind: str, server: str, micropython: str, tmp_p
 def test_the_whole(kind: str, server: str, micropython: str, tmp_path: Path) -> None:
     code = LARGE if kind == "py" else DISK
     code += INSTALL.format(address=f"{server}/{kind}/UNIX.json")
-    code += "from warden import Device\nimport board\nprint(sorted(os.listdir('/')), board.NAME)\n"
+    code += "import board\nprint(sorted(os.listdir('/')), board.NAME)\nfrom warden import Device\n"
     code += "from warden.provisioning.provision import main"
     assert "['boot.py', 'lib', 'main.py'] UNIX" in run(micropython, code, tmp_path)
 
@@ -209,7 +209,7 @@ def test_from_the_repository_with_an_index_of_ones_own(
 VAULT = (31, 39, 62, 62, 69, 77, 87, 128, 156, 600, 120, 2600)
 
 
-def test_a_stock_pico_w_has_500_kb_left(server: str, micropython: str, tmp_path: Path) -> None:
+def test_a_stock_pico_w_has_570_kb_left(server: str, micropython: str, tmp_path: Path) -> None:
     """What boards/RPI_PICO_W needs, with a vault's files and its reserve, in 212 blocks."""
     code = DISK + INSTALL.format(address=f"{server}/armv6m/RPI_PICO_W.json")
     code += f"""

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fleet_kit import DEVICE, PATIENCE_S, TYPE, World, wait_until, with_certificates
 from mpremote.transport_serial import SerialTransport
 from port_model import BoardModel
+from warden_build import archive
 from warden_host.boards import package
 from warden_host.boards.connection import Board
 from warden_host.boards.records import BoardRecord
@@ -81,6 +82,13 @@ def files(model: BoardModel) -> dict[str, int]:
     """The board's files and their sizes, read while it is off."""
     model.unplug()
     return eval(model.run_offline(_FILES))  # noqa: S307
+
+
+def modules(model: BoardModel) -> set[str]:
+    """The modules of the board's package, read while it is off."""
+    model.unplug()
+    code = 'with open("/lib/warden.mpy", "rb") as file:\n    print(file.read())\n'
+    return set(archive.unpack(eval(model.run_offline(code))))  # noqa: S307
 
 
 _FILES = """
@@ -153,8 +161,8 @@ def test_no_watchdog_is_started_before_it_is_live(world: World, installed: Board
 
 def test_only_the_parts_that_the_policy_needs(world: World, model: BoardModel) -> None:
     provision_board(world, model.port, offline=True)
-    names = {Path(path).stem for path in files(model) if path.startswith("/lib/warden/")}
-    assert {"__init__", "start", "provisioning", "erase", "recovery"} <= names
+    names = modules(model)
+    assert {"start", "provisioning", "erase", "recovery"} <= names
     assert not names & {"ota", "manifest", "https", "gate", "plain", "p256_native", "rsa"}
     assert not [name for name in names if "nvs" in name or "atecc" in name]
 
@@ -167,13 +175,13 @@ def test_a_part_that_the_policy_of_a_kept_vault_needs(world: World, installed: B
             world, installed.port, Seen(("live", "begin")), offline=True, otp=gate, plain=True
         )
     assert provision_board(world, installed.port, offline=True).kept
-    assert {"/lib/warden/gate.mpy", "/lib/warden/plain.mpy"} <= set(files(installed))
+    assert {"gate", "plain"} <= modules(installed)
 
 
 def test_a_plain_device(world: World, model: BoardModel) -> None:
     with world:
         provision_board(world, model.port, plain=True)
-        assert "/lib/warden/plain.mpy" in files(model)
+        assert "plain" in modules(model)
 
 
 def test_a_root_key_with_a_pin(world: World, installed: BoardModel) -> None:
@@ -338,7 +346,7 @@ def test_a_live_board_of_another_device_stays_live(world: World, installed: Boar
 def test_a_board_with_a_program_of_its_own(world: World, installed: BoardModel) -> None:
     """Its files have the names of a live board's, and no Warden answers for a vault."""
     with Board(installed.port, PATIENCE) as board:
-        board.run("import os\nos.remove('/lib/warden/__init__.mpy')")
+        board.run("import os\nos.remove('/lib/warden.mpy')")
         for path in ("/boot.py", "/main.py"):
             list(board.write(path, b"pass\n"))
     provision_board(world, installed.port, offline=True)
@@ -432,6 +440,16 @@ def test_an_application_replaces_the_old_one(
     provision_board(world, model.port, offline=True, app_source=source)
     found = files(model)
     assert "/app/parts/one.py" in found and "/app/old.py" not in found
+
+
+def test_the_folder_of_an_earlier_package_goes(world: World, model: BoardModel) -> None:
+    """An import would find it before the file of this one."""
+    with Board(model.port, PATIENCE) as board:
+        board.run("import os\nos.mkdir('/lib')\nos.mkdir('/lib/warden')")
+        list(board.write("/lib/warden/__init__.py", b"raise ImportError('an earlier one')\n"))
+    provision_board(world, model.port, offline=True)
+    assert "/lib/warden/__init__.py" not in files(model)
+    assert_live(world, model)
 
 
 def test_what_a_cut_replacement_left_goes(world: World, model: BoardModel) -> None:

@@ -278,8 +278,8 @@ def provision_pico(
         shutil.copy(driver, root / "app")
     compile_device(root, ARCHITECTURE)
     if frozen:
-        for name in ("warden", "umqtt"):
-            shutil.rmtree(root / "lib" / name)
+        (root / "lib" / "warden.mpy").unlink()
+        shutil.rmtree(root / "lib" / "umqtt")
     for name in ("boot.py", "main.py"):
         (root / name).rename(root / f"new_{name}")
     pico = Pico(firmware, build_image(root, home / "flash.littlefs")).start()

@@ -9,7 +9,7 @@ steps, each a module.
 4. `release`: short strings of files that are let go of go with them.
 5. `order`: the names that a file uses most have its lowest numbers, so that code has them in one
    byte.
-6. `stamp`: each file names its build, and refuses those of another.
+6. `archive`: all compiled modules become one file, whose core imports the others from it.
 
 The rules of all steps:
 
@@ -23,21 +23,24 @@ The rules of all steps:
   board gets.
 - Same sources, same result.
 
-`build()` makes the sources, `compiled.compile_tree()` compiles them; `python -m warden_build`
-(`make mpy`) does both for every architecture and prints the sizes.
+`build()` makes the sources by the first five, `compiled.compile_package()` what a board gets;
+`python -m warden_build` (`make mpy`) does both for every architecture and prints the sizes. For
+the firmware itself (boards/*/manifest.py) the sources are the last form: frozen modules take no
+files.
 """
 
 import ast
 import copy
 from typing import NamedTuple
 
+from warden_build.archive import check_names
+from warden_build.groups import CORE_PATH
 from warden_build.lean import lean
 from warden_build.merge import merge
 from warden_build.order import order_names
 from warden_build.release import release_strings
 from warden_build.scopes import BuildError
 from warden_build.shorten import held_names, shorten
-from warden_build.stamp import stamp
 
 __all__ = ["BuildError", "Built", "build"]
 
@@ -48,7 +51,6 @@ class Built(NamedTuple):
     sources: dict[str, str]  # of the package, by their paths below lib
     users: dict[str, str]  # users, by the paths that were given
     names: dict[str, str]  # name in the sources → name on a board, of those that differ
-    number: int  # of the build
 
 
 def build(
@@ -70,10 +72,9 @@ def build(
     names = shorten(before, tree, {path: everyone[path] for path in kept}, following)
     release_strings(tree, held_names())
     order_names(tree)
-    number = stamp(tree)
-    return Built(
-        _texts(tree), _texts(following | {path: everyone[path] for path in kept}), names, number
-    )
+    if CORE_PATH in tree:
+        check_names(tree[CORE_PATH])
+    return Built(_texts(tree), _texts(following | {path: everyone[path] for path in kept}), names)
 
 
 def _trees(texts: dict[str, str]) -> dict[str, ast.Module]:

@@ -1,4 +1,4 @@
-"""Compile the device package as boards run it for every architecture, and print what each file
+"""Compile the device package as boards run it for every architecture, and print what each module
 takes in flash: `make mpy`.
 
     python -m warden_build                 every driver
@@ -12,24 +12,24 @@ import argparse
 import json
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from warden_build import mip
-from warden_build.compiled import REPO, build_repository, compile_one, needed
+from warden_build import archive, mip
+from warden_build.compiled import (
+    REPO,
+    build_repository,
+    compile_package,
+    flash_blocks,
+    needed,
+    write_files,
+)
 
 OUT = REPO / "build" / "mpy"
 # Raspberry Pi Pico and Pico 2, ESP32 (S2, S3), ESP32-C3 and C6, the unix port.
-BLOCK = 4096  # of the filesystem on a board: a file takes whole ones
 ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64")
-
-
-def target(path: str, architecture: str) -> Path:
-    """Where a module's compiled form goes."""
-    return OUT / architecture / Path(path).with_suffix(".mpy")
 
 
 def write_sources(sources: dict[str, str], folder: Path) -> None:
@@ -66,54 +66,40 @@ def main(arguments: list[str]) -> int:
     sources, users = built.sources, built.users
     if boards:
         sources = needed(sources, boards)
-    jobs = [(path, architecture) for path in sources for architecture in ARCHITECTURES]
-
-    def compile_job(job: tuple[str, str]) -> str:
-        path, architecture = job
-        return compile_one(sources[path], target(path, architecture), architecture)
-
-    with ThreadPoolExecutor(2) as pool:
-        errors = list(pool.map(compile_job, jobs))
     sizes: dict[str, dict[str, int]] = {}
-    failures = 0
-    for (path, architecture), error in zip(jobs, errors, strict=True):
-        file = target(path, architecture)
-        sizes.setdefault(path, {})[architecture] = file.stat().st_size if not error else 0
-        if error:
-            failures += 1
-            print(f"{path} does not compile for {architecture}:\n{error}", file=sys.stderr)
-
+    blocks: dict[str, int] = {}
+    for architecture in ARCHITECTURES:
+        try:
+            files = compile_package(sources, architecture)
+        except ValueError as error:
+            print(f"the build does not compile for {architecture}:\n{error}", file=sys.stderr)
+            continue
+        write_files(files, OUT / architecture)
+        blocks[architecture] = flash_blocks(files)
+        parts = archive.unpack(files[archive.PATH])
+        sizes[architecture] = {name or "core": len(data) for name, data in parts.items()}
     table = Table(title="Flash, bytes")
     table.add_column("module")
-    for architecture in ARCHITECTURES:
+    for architecture in sizes:
         table.add_column(architecture, justify="right")
-    for name, row in sizes.items():
-        table.add_row(name, *(f"{row[architecture]:,}" for architecture in ARCHITECTURES))
-    total = {a: sum(row[a] for row in sizes.values()) for a in ARCHITECTURES}
+    for name in next(iter(sizes.values()), {}):
+        table.add_row(name, *(f"{of_all[name]:,}" for of_all in sizes.values()))
     table.add_section()
-    table.add_row("total", *(f"{total[architecture]:,}" for architecture in ARCHITECTURES))
+    table.add_row("total", *(f"{sum(of_all.values()):,}" for of_all in sizes.values()))
+    table.add_row("blocks of 4 KB", *(f"{number:,}" for number in blocks.values()))
     # A log has no width of its own, and a table cut to 80 columns would hide the sizes.
-    # A folder takes two blocks on littlefs.
-    folders = {Path(path).parent for path in sources}
-    blocks = {
-        a: sum(-(-row[a] // BLOCK) for row in sizes.values()) + 2 * len(folders)
-        for a in ARCHITECTURES
-    }
-    table.add_row(
-        f"{len(sizes)} files, blocks of 4 KB",
-        *(f"{blocks[architecture]:,}" for architecture in ARCHITECTURES),
-    )
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     firmware = {path: users[path] for path in ("firmware/boot.py", "firmware/main.py")}
     write_sources(firmware, OUT)
     write_sources(sources, OUT / "frozen")  # for boards/*/manifest.py
     (OUT / "names.json").write_text(json.dumps(built.names, indent=1))
-    (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "total": total}, indent=1))
-    if not boards and not failures:
-        mip.write_all(built, OUT, ARCHITECTURES)
-    if not sources or failures:
-        print(f"{failures} of {len(jobs)} did not compile", file=sys.stderr)
+    (OUT / "sizes.json").write_text(json.dumps({"modules": sizes, "blocks": blocks}, indent=1))
+    failures = len(ARCHITECTURES) - len(sizes)
+    if failures:
+        print(f"{failures} of {len(ARCHITECTURES)} did not compile", file=sys.stderr)
         return 1
+    if not boards:
+        mip.write_all(built, ARCHITECTURES)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Compile a built tree with mpy-cross, without line numbers: what boards load."""
+"""Compile a built tree with mpy-cross, without line numbers, and lay it out as boards load it."""
 
 import ast
 import fcntl
@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,29 +14,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from warden_build import Built, build
-from warden_build.groups import DRIVER, GROUPS, file_path, is_hardware
+from warden_build import Built, archive, build
+from warden_build.groups import CORE_PATH, DRIVER, GROUPS, file_path, is_hardware
 from warden_build.walk import walk
 
 REPO = Path(__file__).resolve().parents[2]
 # The unix port on a PC.
 HOST_ARCHITECTURE = "x64"
+BLOCK = 4096  # bytes, of the filesystem on a board
 # Builds of this checkout by what they are made of: one takes 18 s, and every worker of a test run
 # needs it.
 KEPT = REPO / "build" / "built"
 KEPT_S = 24 * 3600
 _HOST = tuple(f"examples/{name}/" for name in ("application", "demo", "gateway"))
 _OF_HOST = re.compile(r"tests/bench/(bench_\w+|run|\w+_kit)\.py")
-
-
-def compile_one(source: str, target: Path, architecture: str = HOST_ARCHITECTURE) -> str:
-    """Compile a module's source to target (.mpy). Returns what the compiler said when it failed,
-    else nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    code, said = _compiled(source, target.stem, architecture)
-    if not said:
-        target.write_bytes(code)
-    return said
 
 
 # The boards of a batch get the same files.
@@ -59,18 +51,60 @@ def _compiled(source: str, name: str, architecture: str) -> tuple[bytes, str]:
         return target.read_bytes(), ""
 
 
-def compile_tree(
-    sources: dict[str, str], folder: Path, architecture: str = HOST_ARCHITECTURE
-) -> None:
-    """Compile every module; folder/PATH becomes a .mpy. Raises ValueError."""
+def compile_all(
+    sources: dict[str, str], architecture: str = HOST_ARCHITECTURE
+) -> dict[str, bytes]:
+    """Return path with .mpy → compiled module, of each path in sources. Raises ValueError."""
 
-    def one(path: str) -> str:
-        return compile_one(sources[path], folder / Path(path).with_suffix(".mpy"), architecture)
+    def one(path: str) -> tuple[bytes, str]:
+        return _compiled(sources[path], Path(path).stem, architecture)
 
     with ThreadPoolExecutor(2) as pool:
-        failed = [said for said in pool.map(one, sources) if said]
+        made = dict(zip(sources, pool.map(one, sources), strict=True))
+    failed = [said for _, said in made.values() if said]
     if failed:
         raise ValueError("\n".join(failed))
+    return {Path(path).with_suffix(".mpy").as_posix(): code for path, (code, _) in made.items()}
+
+
+def compile_package(
+    sources: dict[str, str], architecture: str = HOST_ARCHITECTURE
+) -> dict[str, bytes]:
+    """Return the files of a board's lib, path → bytes: the package's modules in one (archive.py),
+    and those of other packages. Raises ValueError, BuildError.
+
+    sources: path below lib → text, of a build or what a board needs of it
+    """
+    core = sources[CORE_PATH]
+    files = compile_all(
+        {path: sources[path] for path in sources if path != CORE_PATH}, architecture
+    )
+    modules = {
+        Path(path).stem: files.pop(path)
+        for path in list(files)
+        if Path(path).parent == Path(CORE_PATH).parent
+    }
+
+    def compile_core(source: str) -> bytes:
+        return compile_all({CORE_PATH: source}, architecture)[archive.CORE]
+
+    return files | {archive.PATH: archive.pack(core, modules, compile_core)}
+
+
+def flash_blocks(files: dict[str, bytes]) -> int:
+    """Return the blocks that files take in the littlefs of a board, path → bytes.
+
+    A file has whole blocks of 4 KB, a folder below lib two.
+    """
+    folders = {Path(path).parent for path in files} - {Path()}
+    return sum(-(-len(data) // BLOCK) for data in files.values()) + 2 * len(folders)
+
+
+def write_files(files: dict[str, bytes], folder: Path) -> None:
+    """Write files by their paths below a folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
 
 
 def read(folder: Path, *roots: str) -> dict[str, str]:
@@ -158,7 +192,7 @@ def _is_used(path: str, files: dict[str, str]) -> bool:
 def lay_out(built: Built, folder: Path, architecture: str = HOST_ARCHITECTURE) -> None:
     """Make a folder that is like this checkout, with the compiled build in lib and the users that
     were rewritten for it."""
-    compile_tree(built.sources, folder / "lib", architecture)
+    write_files(compile_package(built.sources, architecture), folder / "lib")
     for path, text in built.users.items():
         if path.startswith("build/"):
             continue  # by the link below
@@ -174,21 +208,20 @@ def compile_device(root: Path, architecture: str = HOST_ARCHITECTURE) -> None:
     The firmware stays text, for it is run from that, and imports the modules by their new names.
     """
     library = root / "lib"
-    package = read(library, "warden")
     firmware = {file.name: file.read_text() for file in root.glob("*.py")}
     application = read(root, "app")
     others = read(library, "umqtt") | {
         file.name: file.read_text() for file in library.glob("*.py")
     }
     built = build_repository(firmware | application)
-    for path in [*package, *others]:
+    for path in others:
         (library / path).unlink()
     for path in application:
         (root / path).unlink()
-    for folder in sorted((library / "warden").glob("*")):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    shutil.rmtree(library / "warden")  # an import would find a folder first
     for name in firmware:
         (root / name).write_text(built.users[name])
-    compile_tree(built.sources | others, library, architecture)
-    compile_tree({path: built.users[path] for path in application}, root, architecture)
+    sources = built.sources | others
+    write_files(compile_package(sources, architecture), library)
+    users = {path: built.users[path] for path in application}
+    write_files(compile_all(users, architecture), root)

@@ -1,19 +1,19 @@
 """Write `build/mip`: what a web server gives to boards that install with mip.
 
-`py/` holds the sources, `ARCHITECTURE/` the build for boards, and in `parts/` the modules of each
-part one by one, with the names of the sources. Every folder is complete: its lists need no index.
+`py/` holds the sources; `ARCHITECTURE/` the build for boards, one file for all boards and one for
+each, and in `parts/` the modules of each part one by one, with the names of the sources. Every
+folder is complete: its lists need no index.
 """
 
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from warden_host.chips.chip import CHIPS, read_board
 
-from warden_build import Built, packages
-from warden_build.compiled import REPO, compile_one, needed
+from warden_build import Built, archive, packages
+from warden_build.compiled import REPO, compile_all, compile_package, needed, write_files
 
 OUT = REPO / "build" / "mip"
 _UMQTT = "umqtt/simple.py"
@@ -62,27 +62,20 @@ def write_sources(given: Inputs, out: Path) -> None:
     _write(out / "package.json", packages.text_of(version, rows, umqtt=False))
     for board in given.boards:
         address = _copy_board(board, out)
-        _write(out / f"{board.name}.json", packages.board_list(version, files, _UMQTT, address))
+        _write(out / f"{board.name}.json", packages.board_list(version, rows, address))
 
 
-def write_compiled(
-    given: Inputs, architecture: str, out: Path, compiled: Path | None = None
-) -> None:
-    """Write the folder of an architecture and its lists. Raises ValueError.
-
-    compiled: folder that holds the compiled build already, None to compile it.
-    """
+def write_compiled(given: Inputs, architecture: str, out: Path) -> None:
+    """Write the folder of an architecture and its lists. Raises ValueError."""
     version = packages.version_of(given.tree)
     parts = {name: packages.part_files(given.tree, part) for name, part in packages.PARTS.items()}
-    jobs = []
-    if compiled is None:
-        jobs = [(path, text, out) for path, text in given.built.sources.items()]
-    else:
-        shutil.copytree(compiled, out)
+    library = compile_package(given.built.sources | {_UMQTT: given.umqtt}, architecture)
+    write_files(library, out)
     of_parts = {path for files in parts.values() for path in files}
-    jobs += [(path, given.tree[path], out / "parts") for path in sorted(of_parts)]
-    jobs.append((_UMQTT, given.umqtt, out))
-    _compile(jobs, architecture)
+    write_files(
+        compile_all({path: given.tree[path] for path in sorted(of_parts)}, architecture),
+        out / "parts",
+    )
     umqtt = _mpy(_UMQTT)
     for name in packages.FIRMWARE:
         _write(out / name, given.built.users["firmware/" + name])
@@ -91,27 +84,25 @@ def write_compiled(
         if packages.needs_umqtt(rows):
             rows.append((umqtt, umqtt))
         _write(out / f"{name}.json", packages.text_of(version, rows, umqtt=False))
-    files = [_mpy(path) for path in given.built.sources]
-    rows = [(path, path) for path in [*files, umqtt]]
+    rows = [(path, path) for path in library]
     _write(out / "package.json", packages.text_of(version, rows, umqtt=False))
     for board in given.boards:
         if CHIPS[read_board(board).chip].architecture == architecture:
             address = _copy_board(board, out)
-            files = [
-                _mpy(path)
-                for path in needed(given.built.sources, [(board / "board.py").read_text()])
-            ]
-            text = packages.board_list(version, files, umqtt, address)
-            _write(out / f"{board.name}.json", text)
+            sources = needed(given.built.sources, [(board / "board.py").read_text()])
+            own = f"boards/{board.name}.mpy"
+            write_files({own: compile_package(sources, architecture)[archive.PATH]}, out)
+            rows = [(path, own if path == archive.PATH else path) for path in library]
+            _write(out / f"{board.name}.json", packages.board_list(version, rows, address))
 
 
-def write_all(built: Built, compiled: Path, architectures: Iterable[str]) -> None:
-    """Write the whole of build/mip anew. compiled: holds a folder for each architecture."""
+def write_all(built: Built, architectures: Iterable[str]) -> None:
+    """Write the whole of build/mip anew."""
     shutil.rmtree(OUT, ignore_errors=True)
     given = inputs(built)
     write_sources(given, OUT / "py")
     for architecture in architectures:
-        write_compiled(given, architecture, OUT / architecture, compiled / architecture)
+        write_compiled(given, architecture, OUT / architecture)
 
 
 def _mpy(path: str) -> str:
@@ -128,14 +119,3 @@ def _copy_board(board: Path, out: Path) -> str:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-
-
-def _compile(jobs: list[tuple[str, str, Path]], architecture: str) -> None:
-    def one(job: tuple[str, str, Path]) -> str:
-        path, text, folder = job
-        return compile_one(text, folder / _mpy(path), architecture)
-
-    with ThreadPoolExecutor(2) as pool:
-        failed = [said for said in pool.map(one, jobs) if said]
-    if failed:
-        raise ValueError("\n".join(failed))

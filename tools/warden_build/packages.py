@@ -128,11 +128,10 @@ def repository_lists(tree: dict[str, str]) -> dict[str, str]:
     return lists
 
 
-def board_list(version: str, files: list[str], umqtt: str, board: str) -> str:
-    """Return the list of what a board needs: files, MQTT client, its board.py, boot.py, main.py.
+def board_list(version: str, files: list[tuple[str, str]], board: str) -> str:
+    """Return the list of what a board needs: these files, its board.py, boot.py and main.py.
 
-    files, umqtt, board: addresses in the list's folder.
+    files: (path on the board below its lib, address). board: address.
     """
-    rows = [(path, path) for path in [*files, umqtt]]
-    rows += [("board.py", board), *(("../" + name, name) for name in FIRMWARE)]
-    return text_of(version, rows, umqtt=False)
+    own = [("board.py", board), *(("../" + name, name) for name in FIRMWARE)]
+    return text_of(version, [*files, *own], umqtt=False)

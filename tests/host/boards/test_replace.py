@@ -11,7 +11,7 @@ from warden_host.errors import HostError
 
 MADE = Package(
     {
-        "/lib/warden/__init__.mpy": b"core",
+        "/lib/warden.mpy": b"core",
         "/lib/umqtt/simple.mpy": b"mqtt",
         "/lib/board.py": b"NAME = 'x'",
         "/app/app.py": b"the application",
@@ -48,7 +48,7 @@ def test_the_rename_comes_last():
     replace(board, PICO, MADE, lambda *at: shown.append(at))
     assert board.steps[0] == "tidy" and board.steps[-1] == "rename"
     assert set(board.files) == {
-        "/lib~part/warden/__init__.mpy",
+        "/lib~part/warden.mpy",
         "/lib~part/umqtt/simple.mpy",
         "/lib~part/board.py",
         "/boot.py~",

