@@ -381,7 +381,10 @@ def reacting(
             made.watch_places(broker.places)
             places = broker.places
             watch = TrafficWatch(
-                *(broker.ports, places.client_at, made.traffic_budget, made.on_traffic),
+                broker.ports,
+                places.client_at,
+                made.traffic_budget,
+                made.on_traffic,
                 notices(announce),
             )
             at_rabbitmq = RabbitTraffic(fleet, made.traffic_budget, made.on_traffic, announce)
