@@ -125,6 +125,53 @@ print(NAMES)
     assert run(tmp_path, micropython, code) == "99\n('a text of gate', 2)\n"
 
 
+WALK = """
+import os, vfs, warden
+def walk(folder):
+    for entry in os.ilistdir(folder or "/"):
+        path = folder + "/" + entry[0]
+        is_folder = os.stat(path)[0] & 0x4000
+        assert is_folder == entry[1] & 0x4000, path
+        print(path)
+        if is_folder:
+            walk(path)
+root = os.getcwd()
+vfs.umount("/")
+vfs.mount(vfs.VfsPosix(root), "/")
+os.chdir("/")
+del sys.modules["warden"]
+sys.path[:] = ["/"]
+import warden.gate
+walk("")
+print(os.listdir("/-"), os.statvfs("/-")[2:4])
+"""
+
+
+def test_programs_that_look_at_all_of_a_board_come_to_an_end(
+    package: Path, micropython: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To them the mount point is an empty folder without room."""
+    monkeypatch.chdir(package)
+    said = run(package, micropython, WALK).splitlines()
+    assert said[0] == "/-" and said[-1] == "[] (0, 0)"
+    assert set(said[1:-1]) == {"/warden.mpy", "/other", "/other/one.mpy"}
+
+
+def test_nothing_is_written_through_it(package: Path, micropython: str) -> None:
+    before = (package / "warden.mpy").read_bytes()
+    code = """
+import warden.gate
+for path in ("/-/gate.mpy", "/-/x", "/-/new.txt"):
+    try:
+        with open(path, "wb") as file:
+            file.write(b"something else")
+    except (OSError, ImportError):
+        print("refused")
+"""
+    assert run(package, micropython, code) == "refused\n" * 3
+    assert (package / "warden.mpy").read_bytes() == before
+
+
 def test_a_build_for_firmware_has_no_loader() -> None:
     """It is added where the file is made: frozen modules need none."""
     assert "vfs.mount" not in build_repository().sources[CORE_PATH]

@@ -7,11 +7,14 @@ empty. MicroPython reads of a `.mpy` what belongs to it and nothing behind, so t
     core       `warden/__init__.py` as `.mpy`, with the loader below and the index in it
     modules    each as `.mpy`; all begin at a multiple of 4, with zeros before them
 
-The core is a filesystem of two functions, which it mounts as `/-` and names as the place of its
-submodules: MicroPython imports from any object that answers `stat` and `open`. What `open` returns
-is the file itself at the module's place, so a module is loaded as one from a file of its own is.
+The core is a filesystem, which it mounts as `/-` and names as the place of its submodules:
+MicroPython imports from any object that answers `stat` and `open`. What `open` returns is the file
+itself at the module's place, so a module is loaded as one from a file of its own is. Programs that
+look at all of "/", those of mpremote too, see an empty folder without room.
 
-Core and modules can't be of two builds, and one rename replaces them all.
+One rename replaces core and modules, so they are of one build. A core that runs knows the places
+in the file that it came from: behind another file in its place belongs a reset. A filesystem that
+gives the memory of a whole file to the import, as MicroPython's ROMFS does, can't hold this one.
 
 The index has an entry a module: "/NAME." and the place in the file, in units of 4 bytes, as a
 little-endian number of two. A name is letters, digits and underscores. So "/NAME." is nowhere in
@@ -31,10 +34,12 @@ CORE = Path(CORE_PATH).with_suffix(".mpy").as_posix()
 PATH = f"{ROOT}.mpy"  # below lib
 _UNIT, _PLACE = 4, 2  # bytes: what a module begins at a multiple of, a place in the index
 # The loader's names are the firmware's, and cost no place in the pool. An import takes whatever
-# `stat` raises for "no such file", a lack of memory too: so it allocates nothing and says that
-# each `.mpy` is there, a file (ten numbers, the first without the bit of a folder), and `open`
-# looks for it. `mount` is called with two booleans, `umount` with nothing: where an import of the
-# core failed, the next one finds it mounted.
+# `stat` raises for "no such file", a lack of memory too: so it says without a search that each
+# `.mpy` is there, a file (ten numbers, the first without the bit of a folder), and `open` looks
+# for it, and opens it to be read, whatever the mode. `statvfs` says the same of "/" as `stat`: no
+# blocks. `mount` is called with two booleans, `umount` with nothing: where an import of the core
+# failed, the next one finds it mounted. What only the mount takes leaves its place in the core's
+# table of names to others.
 _LOADER = """
 import io, sys, vfs
 
@@ -43,14 +48,21 @@ mount, umount = max, locals
 def stat(path):
     if path.endswith(".mpy"):
         return 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    raise OSError
+    if path != "/":
+        raise OSError(2)
+    return 0x4000, 0, 0, 0, 0, 0, 0, 0, 0, 0
+
+statvfs = stat
+
+def ilistdir(path):
+    return iter(())
 
 def open(path, mode):
     index = INDEX
     at = index.find(path[:-3].encode()) + len(path) - 3
     if at < len(path) - 3:
         raise ImportError("no module named '" + __name__ + "." + path[1:-4] + "'")
-    file = io.open(__file__, mode)
+    file = io.open(__file__, "rb")
     file.seek((index[at] | index[at + 1] << 8) * 4)
     return file
 
@@ -60,8 +72,9 @@ try:
 except OSError:
     pass
 vfs.mount(sys.modules[__name__], __path__)
+del mount, vfs
 """
-_NAMES = {"mount", "open", "stat", "umount"}
+_NAMES = {"ilistdir", "mount", "open", "stat", "statvfs", "umount"}
 
 
 def check_names(core: ast.Module) -> None:
