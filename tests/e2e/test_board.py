@@ -442,6 +442,17 @@ def test_an_application_replaces_the_old_one(
     assert "/app/parts/one.py" in found and "/app/old.py" not in found
 
 
+def test_a_new_package_takes_the_room_of_the_old_one(world: World, installed: BoardModel) -> None:
+    """Where both together have none: littlefs keeps a file until the one over it is closed."""
+    with Board(installed.port, PATIENCE) as board:
+        board.run(
+            "import os\nf = open('/photo', 'wb')\nwhile os.statvfs('/')[3] > 42:\n"
+            "    n = f.write(bytes(4096))\n    f.flush()\nf.close()"
+        )
+    provision_board(world, installed.port, offline=True, plain=True)
+    assert "plain" in modules(installed)
+
+
 def test_the_folder_of_an_earlier_package_goes(world: World, model: BoardModel) -> None:
     """An import would find it before the file of this one."""
     with Board(model.port, PATIENCE) as board:

@@ -43,6 +43,7 @@ def install(
             ROOTS=[*_ROOTS, "/app"] if has_app else list(_ROOTS),
             FOLDERS=made.folders if has_app else [*made.folders, "/app"],
             KEPT=[path for path in made.files if path not in missing],
+            CHANGED=list(missing),  # littlefs keeps the old file until the new one is closed
         )
     )
     free = tidied.get("free")

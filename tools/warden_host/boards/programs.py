@@ -130,8 +130,8 @@ for name in ("/main.py", "/boot.py"):
 print(json.dumps({"removed": removed}))
 """
 
-# Files below ROOTS that are none of KEPT go, and folders that are none of FOLDERS; then the
-# missing folders are made.
+# Files below ROOTS that are none of KEPT go, those of CHANGED wherever they are, and folders that
+# are none of FOLDERS; then the missing folders are made.
 TIDY = """
 import json, os
 def files(folder):
@@ -149,6 +149,12 @@ def files(folder):
             os.remove(path)
             yield path
 removed = 0
+for path in CHANGED:
+    try:
+        os.remove(path)
+        removed += 1
+    except OSError:
+        pass
 for folder in ROOTS:
     for path in files(folder):
         removed += 1

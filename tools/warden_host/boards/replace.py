@@ -32,7 +32,8 @@ def replace(
     }
     folders = Package(files).folders
     sizes = [len(data) for data in files.values()]
-    tidied = board.ask(programs.fill(programs.TIDY, ROOTS=[PART], FOLDERS=folders, KEPT=[]))
+    tidy = programs.fill(programs.TIDY, ROOTS=[PART], FOLDERS=folders, KEPT=[], CHANGED=[])
+    tidied = board.ask(tidy)
     free = tidied.get("free")
     check_room(with_(facts, free=free if isinstance(free, int) else 0), sizes, 0, _SPARE_BLOCKS)
     total, done = sum(sizes), 0
