@@ -33,20 +33,20 @@ from warden_build.scopes import BuildError, bound_names
 CORE = Path(CORE_PATH).with_suffix(".mpy").as_posix()
 PATH = f"{ROOT}.mpy"  # below lib
 _UNIT, _PLACE = 4, 2  # bytes: what a module begins at a multiple of, a place in the index
-# The loader's names are the firmware's, and cost no place in the pool. An import takes whatever
-# `stat` raises for "no such file", a lack of memory too: so it says without a search that each
-# `.mpy` is there, a file (ten numbers, the first without the bit of a folder), and `open` looks
-# for it, and opens it to be read, whatever the mode. `statvfs` says the same of "/" as `stat`: no
-# blocks. `mount` is called with two booleans, `umount` with nothing: where an import of the core
-# failed, the next one finds it mounted. What only the mount takes leaves its place in the core's
-# table of names to others.
+# The loader's names are the firmware's, and cost no place in the pool; nor does a text that stands
+# in a tuple. An import takes whatever `stat` raises for "no such file", a lack of memory too: so
+# it says without a search that each `.mpy` is there, a file (ten numbers, the first without the
+# bit of a folder), and `open` looks for it, and opens it to be read, whatever the mode. `statvfs`
+# says the same of "/" as `stat`: no blocks. `mount` is called with two booleans, `umount` with
+# nothing: where an import of the core failed, the next one finds it mounted. What only the mount
+# takes leaves its place in the core's table of names to others.
 _LOADER = """
 import io, sys, vfs
 
 mount, umount = max, locals
 
 def stat(path):
-    if path.endswith(".mpy"):
+    if path.endswith((".mpy",)[0]):
         return 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     if path != "/":
         raise OSError(2)
@@ -66,7 +66,7 @@ def open(path, mode):
     file.seek((index[at] | index[at + 1] << 8) * 4)
     return file
 
-__path__ = "/-"
+__path__ = ("/-",)[0]
 try:
     vfs.umount(__path__)
 except OSError:
