@@ -26,7 +26,7 @@ import harness  # noqa: E402
 BUILT = "only"
 # Bytes. Above it: make the change smaller, load it later, or raise this and say why. Below it by
 # more than a kilobyte: lower this.
-LIMIT = 57_936
+LIMIT = 57_984
 
 
 def test_what_every_device_loads_stays_below_its_limit():
