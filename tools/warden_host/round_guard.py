@@ -1,4 +1,4 @@
-"""Let an exception that nobody foresaw cost one round of a thread, and not the thread.
+"""Let an unforeseen exception cost one round of a thread, and not the thread.
 
 A thread of a service that ended would watch nothing from then on, and a traceback on standard
 error alone would say so. One whose state is in doubt after such an exception ends the service
@@ -63,7 +63,7 @@ class RoundGuard:
         if len(self._told) >= _MOST_TOLD:
             self._told.clear()
         self._told[text] = now
-        with contextlib.suppress(Exception):  # nobody is left who could be told of that
+        with contextlib.suppress(Exception):  # there is no other way to tell of that
             self._tell(code, f"{self._failed}: {text}{counted}")
 
 
