@@ -52,19 +52,17 @@ class RoundGuard:
         self.count += 1
         known = filesystem_error(error) if isinstance(error, OSError) else error
         counted = ""
-        if isinstance(known, HostError):
-            code, text = known.code, known.text
-        else:
-            code, text = "internal-error", f"{type(error).__name__} at {_place(error)}"
+        if not isinstance(known, HostError):
+            known = HostError("internal-error", f"{type(error).__name__} at {_place(error)}")
             counted = f", {self.count} since the start: report it as a bug"
-        now = self._clock()
+        now, text = self._clock(), known.text
         if now - self._told.get(text, float("-inf")) < _TOLD_AGAIN_S:
             return
         if len(self._told) >= _MOST_TOLD:
             self._told.clear()
         self._told[text] = now
         with contextlib.suppress(Exception):  # there is no other way to tell of that
-            self._tell(code, f"{self._failed}: {text}{counted}")
+            self._tell(known.code, f"{self._failed}: {text}{counted}")
 
 
 def _place(error: Exception) -> str:
