@@ -122,7 +122,7 @@ class Channel:
     """One way and address, with a thread of its own. put() never waits and never raises.
 
     report: called with a sentence when alarms are not delivered, at the first failure, and when
-    they are again. tell: called with what nobody foresaw.
+    they are again. tell: called for an unforeseen exception.
     """
 
     def __init__(

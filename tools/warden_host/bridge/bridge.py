@@ -52,7 +52,7 @@ class Bridge:
             self._refresher.join(_LAST_S)
 
     def tell(self, _: str, text: str) -> None:
-        """Show what nobody foresaw; for the threads of outlets, too."""
+        """Show an unforeseen exception; for the threads of outlets, too."""
         self._say(text)
 
     def _run(self) -> None:

@@ -63,7 +63,7 @@ class CommandTaker:
     ) -> None:
         """reply: called with device, command and result, on this object's thread.
 
-        tell: called with what nobody foresaw.
+        tell: called for an unforeseen exception.
         """
         self._rounds = RoundGuard("a command was not given or not answered", tell)
         self._socket = socket

@@ -24,7 +24,7 @@ class OtpService:
     """Run while it is entered. Raises config-malformed, key-permissions, key-damaged."""
 
     def __init__(self, fleet: Fleet, do: Do, tell: Tell) -> None:
-        """tell: called with what nobody foresaw on the threads of deliveries."""
+        """tell: called for an unforeseen exception on the threads of deliveries."""
         self._settings = settings.load(fleet)
         self._key = otp.pepper(fleet.keys)
         self._do = do

@@ -104,7 +104,7 @@ class ControlServer:
     watchers: the feed of another socket, to share it.
     most_of_a_user: open calls of one Unix user, so that no user takes all of them.
     most: open calls of all users.
-    tell: called with what nobody foresaw.
+    tell: called for an unforeseen exception.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ _WAKING_BYTES = 34
 class AppLink:
     """A connection that is restored in the background. Raises key-…, unreachable.
 
-    tell: called with what nobody foresaw.
+    tell: called for an unforeseen exception.
     """
 
     def __init__(

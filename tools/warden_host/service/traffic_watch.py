@@ -112,7 +112,7 @@ class TrafficWatch:
     """Run while it is entered; on a system that is no Linux, it ends by itself.
 
     ports: of the broker. client_at: as Places.client_at().
-    found(client, why): called for each flooder. tell: called with what nobody foresaw.
+    found(client, why): called for each flooder. tell: called for an unforeseen exception.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class Broker:
         self.on_refused_login: Callable[[RefusedLogin], None] | None = None
         # Called with what became of each connection, in the same way.
         self.on_attempt: Callable[[Attempt], None] | None = None
-        # Called with what nobody foresaw, such as what the two raise all the same.
+        # Called for unforeseen exceptions, such as what the two raise all the same.
         self.tell: Tell = lambda *_: None
         self._rounds = RoundGuard(
             "a line of the broker's log was not read", lambda *given: self.tell(*given)

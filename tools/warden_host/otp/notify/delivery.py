@@ -78,7 +78,7 @@ class DeliveryQueues:
     """Queue messages, one queue and thread for each way. put() never waits and never raises.
 
     ways: those that warden.toml sets up, by name. A message names its way (Message.way).
-    tell: called with what nobody foresaw.
+    tell: called for an unforeseen exception.
     """
 
     def __init__(
