@@ -13,7 +13,7 @@ itself at the module's place, so a module is loaded as one from a file of its ow
 look at all of "/", those of mpremote too, see an empty folder without room.
 
 One rename replaces core and modules, so they are of one build. A core that runs knows the places
-in the file that it came from: behind another file in its place belongs a reset. A filesystem that
+in the file that it came from: reset a board after its file was replaced. A filesystem that
 gives the memory of a whole file to the import, as MicroPython's ROMFS does, can't hold this one.
 
 The index has an entry a module: "/NAME." and the place in the file, in units of 4 bytes, as a
@@ -102,8 +102,8 @@ def pack(core: str, modules: dict[str, bytes], compile_core: Callable[[str], byt
 
 
 def unpack(file: bytes) -> dict[str, bytes]:
-    """Return the modules of a file that pack() made: name → compiled module, with the zeros behind
-    it; the core as ""."""
+    """Return the modules of a file that pack() made: name → compiled module, with the zeros that
+    follow; the core as "". The index is the longest run of entries in it."""
     runs = re.findall(rb"(?:/\w+\...)+", file, re.DOTALL)
     entries = re.findall(rb"/(\w+)\.(..)", max(runs, key=len, default=b""), re.DOTALL)
     places = {"": 0} | {

@@ -356,10 +356,10 @@ class Authority:
             self._notice(error.code, error.text)
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
-            text = (
-                f"{internal_error(error).text}, {self._bugs} since the start: report it as a bug"
+            bug = internal_error(error).text
+            self._notice(
+                "internal-error", f"{bug}, {self._bugs} since the start: report it as a bug"
             )
-            self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:
         """Announce a change of the clock's state."""
@@ -373,9 +373,10 @@ class Authority:
 
     def _due(self, engine: Engine) -> bool:
         now = engine.clock().steady
-        due = now - self._ticked >= _TICK_S
-        self._ticked = now if due else self._ticked
-        return due
+        if now - self._ticked < _TICK_S:
+            return False
+        self._ticked = now
+        return True
 
     def announce_refused(self, engine: Engine) -> None:
         """Announce once a second how many notices were not shown and how many messages refused."""
