@@ -357,9 +357,8 @@ class Authority:
         except Exception as error:  # noqa: BLE001  a bug must cost one message, not the fleet
             self._bugs += 1
             bug = internal_error(error).text
-            self._notice(
-                "internal-error", f"{bug}, {self._bugs} since the start: report it as a bug"
-            )
+            text = f"{bug}, {self._bugs} since the start: report it as a bug"
+            self._notice("internal-error", text)
 
     def check_clock(self, guard: ClockGuard) -> None:
         """Announce a change of the clock's state."""
