@@ -94,7 +94,7 @@ class Driver:
         self.draws = 0
         self.generation = int(generation)
         names = self.names = Topics(type, device)
-        counter = HelloCounter(int(boot), bytes.fromhex(nonce_key), lambda: self.generation)
+        counter = HelloCounter(int(boot), bytes.fromhex(nonce_key), self)
         self.sessions = []
         self.jobs = []
         commands = Commands()

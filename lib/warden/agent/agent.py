@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _MOST_CALLS = const(2)  # of one application, waiting to run
 _DAY_MS = const(86400000)
 _LATER_MS = const(60000)
+_TRIES = const(5)  # to connect anew without the memory for it
 _OFTEN = const(4096)  # bytes allocated between two collections, as in firmware/boot.py
 
 
@@ -104,20 +105,16 @@ class Agent:
         for work in own + works:
             self.tasks.append(asyncio.create_task(self._guard(work)))
 
-    async def stop(self, asleep: "int | None" = None, memory: "Any" = None) -> None:
-        """Say goodbye, disconnect, end all tasks, and erase the keys in memory."""
-        from .leaving import leave
-
-        await leave(self, asleep, memory)
-
     def restart(self, reason: str = "restart") -> None:
         """Restart the board. RuntimeError where nothing does that."""
-        from .leaving import save
+        try:
+            from .leaving import save
 
-        save(self)
-        if self._on_fatal is None:
-            raise RuntimeError(reason)
-        self._on_fatal()
+            save(self)
+        finally:  # without memory, too
+            if self._on_fatal is None:
+                raise RuntimeError(reason)
+            self._on_fatal()
 
     async def _guard(self, work: "Coroutine[Any, Any, Any]") -> None:
         """Run a task. Restart the board when it ends, unless it returns True: its work is done."""
@@ -138,6 +135,7 @@ class Agent:
 
     # -- the connection -----------------------------------------------------------------------
     async def _keep_connected(self) -> None:
+        left = 0  # of _TRIES; before a first connection a restart would help nothing
         while True:
             gc.threshold(_OFTEN)
             gc.collect()  # a hand-shake needs its buffers in one piece
@@ -157,6 +155,7 @@ class Agent:
                 gc.collect()
                 gc.threshold(max(_OFTEN, gc.mem_free() // 2))
                 self.log("link-up", "%s:%d" % self.server)
+                left = _TRIES
                 self._check_sessions()
                 self.wakeup.set()
                 # A task of its own has the C stack that a message needs.
@@ -166,6 +165,9 @@ class Agent:
                 failed = error
             except MemoryError:
                 self.log("out-of-memory", "connection")
+                left -= 1
+                if not left:
+                    raise  # and restart: a heap in pieces stays so
                 if self.ota is not None:
                     self.ota.make_room()
             self.clock.undo()  # a tentative time ends with its connection
@@ -394,7 +396,3 @@ class Agent:
         verifier = self.link.verifier if self.link is not None else None
         if verifier is not None and not self.clock.prove(unix_time, verifier, self.now_ms()):
             self.report("time-ahead", "welcome")
-
-    def generation(self) -> int:
-        """Return the vault's generation, for a hello."""
-        return self.vault.generation

@@ -210,7 +210,7 @@ def start(agent: Agent, apps: "list[App]", panel: "Any", memory: "Any" = None) -
             number = saved.boot
         else:
             number = vault.advance("boot") if boot is None else boot.advance(vault)
-        counter = HelloCounter(number, nonce, agent.generation, agent.development)
+        counter = HelloCounter(number, nonce, vault, agent.development)
         if saved is not None:
             # Its hellos count on from before the sleep: no write to the flash.
             counter.connect = saved.connect

@@ -191,7 +191,9 @@ class Device:
 
         asleep: seconds until the device means to be back. UsageError bad-argument.
         """
-        await self._agent.stop(asleep)
+        from .leaving import leave
+
+        await leave(self._agent, asleep)
 
     async def sleep(self, seconds: int) -> None:
         """Stop, and sleep deeply; the board and its program start anew afterwards.
@@ -200,8 +202,9 @@ class Device:
         seconds: a whole number, above 0. UsageError bad-argument.
         """
         from ..hal import retained
+        from .leaving import leave
 
-        await self._agent.stop(seconds or 0, self._memory)  # None would mean no sleep
+        await leave(self._agent, seconds or 0, self._memory)  # None would mean no sleep
         retained.deep_sleep(seconds)
 
     async def __aenter__(self) -> "Device":

@@ -23,8 +23,9 @@ from .message import COUNTER_MAX, Message, is_number, parse
 
 TYPE_CHECKING = const(False)
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
+    from ..vault import Vault
     from ..wire.names import Topics
 
 _VERSION = const(1)
@@ -45,15 +46,13 @@ class HelloCounter:
     """Counters that make each hello of this device unlike any before.
 
     boot: the vault's counter, committed in this boot. key: 32 bytes, the vault's record `nonce`.
-    generation(): the vault's generation. development: whether the device's console is open.
+    vault: its generation goes into each hello. development: whether the device's console is open.
     """
 
-    def __init__(
-        self, boot: int, key: bytes, generation: "Callable[[], int]", development: bool = False
-    ) -> None:
+    def __init__(self, boot: int, key: bytes, vault: "Vault", development: bool = False) -> None:
         self.boot = boot
         self.development = development
-        self.generation = generation
+        self.vault = vault
         self._nonce_key = key
         self.connect = 0
 
@@ -194,7 +193,7 @@ class Session:
     def _build_hello(self, now_ms: int) -> bytes:
         counter = self.counter
         connect, nonce = counter.fresh()
-        fields = [_VERSION, nonce, counter.boot, counter.generation(), self.policy_digest]
+        fields = [_VERSION, nonce, counter.boot, counter.vault.generation, self.policy_digest]
         fields += [connect, self._wake_nonce] + [True] * counter.development
         payload, self._wake_nonce = bytearray(), None
         cbor.write(payload, fields)

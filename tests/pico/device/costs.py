@@ -19,6 +19,12 @@ from warden.wire.names import COSE, Topics
 state = {}
 
 
+class Vault:
+    """As much of it as a hello needs."""
+
+    generation = 0
+
+
 def measure(work, count=True):
     """Print (microseconds, bytes) of work(), and return its result.
 
@@ -52,7 +58,7 @@ def print_hello(type, device, appid, key, policy):
     commands = Commands()
     commands.grant(appid, ("set_relay",))
     commands.register("set_relay", set_relay)
-    counter = HelloCounter(1, bytes(32), int)
+    counter = HelloCounter(1, bytes(32), Vault)
     session = Session(names, appid, unhexlify(key), counter, unhexlify(policy), True)
     state["names"], state["session"] = names, session
     state["inbox"] = Inbox(names, commands, Incidents(), [session], None, int)

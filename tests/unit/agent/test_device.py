@@ -10,6 +10,7 @@ from incident_kit import collect
 from test_bundle import good
 from test_policy import DEFAULT
 from warden.agent import agent as agent_module
+from warden.agent import leaving
 from warden.agent.device import Device
 from warden.errors import LinkError, UsageError
 from warden.net.brokers import Brokers
@@ -124,6 +125,22 @@ def test_an_agent_that_fails_starts_over():
 
     asyncio.run(rig.agent._guard(broken()))
     equal((rig.restarts, rig.codes()), (1, ["agent-failed"]))
+
+
+def test_an_agent_starts_over_without_the_memory_to_save_anything():
+    rig = Rig()
+
+    def save(agent):
+        raise MemoryError
+
+    saved, leaving.save = leaving.save, save
+    try:
+        rig.agent.restart()
+        check(False, "it saved")
+    except MemoryError:
+        equal(rig.restarts, 1)
+    finally:
+        leaving.save = saved
 
 
 def test_a_failure_that_nothing_restarts():
@@ -359,7 +376,8 @@ def test_a_library_that_is_missing():
 class Net:
     """A network and a client whose links end as `ends` says.
 
-    ends: (code, whether the log-in was accepted, milliseconds until the end) of each.
+    ends: (code, whether the log-in was accepted, milliseconds until the end) of each; without a
+    code there is no memory for the link.
     """
 
     def __init__(self, ends, joins=True):
@@ -405,6 +423,8 @@ class Net:
     def end(self):
         code, _, took_ms = self.ends.pop(0)
         self.now += took_ms
+        if code is None:
+            raise MemoryError
         raise link_failure(code)
 
     # -- the test's side
@@ -461,6 +481,23 @@ def test_a_connection_without_memory_asks_updates_to_make_room():
         net.run()
         equal(logged, ["out-of-memory", "link-wait"])
         equal(ota and ota.asked, ota and 1)
+
+
+def test_a_heap_in_pieces_restarts_a_board_that_was_connected():
+    short, up = [(None, False, 1)], [("link-closed", True, 1)]
+    for ends, restarts in (
+        (short * 9, False),  # more would not be there after a restart
+        (up + short * 4, False),
+        (up + short * 5, True),
+        ((up + short * 4) * 2, False),
+    ):
+        net = Net(ends)
+        try:
+            net.run()
+            check(not restarts, "it went on")
+        except MemoryError:
+            check(restarts, "the agent ended")
+        equal(net.ends, [])
 
 
 def test_a_network_that_reaches_no_broker_is_joined_again():

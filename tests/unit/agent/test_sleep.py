@@ -6,6 +6,7 @@ from agent_kit import NOW, Rig, provisioned
 from harness import check, equal
 from test_bundle import good
 from warden.agent.delivery import Delivery
+from warden.agent.leaving import leave
 from warden.errors import StoreError
 from warden.ota import result as results
 from warden.session import resume
@@ -128,13 +129,13 @@ def offline(vault=None, keep="reboot"):
 def resume_counter(vault):
     from warden.session.session import HelloCounter
 
-    return HelloCounter(vault.counter("boot"), bytes(32), lambda: 0)
+    return HelloCounter(vault.counter("boot"), bytes(32), vault)
 
 
 def slept(rig, keep="reboot"):
     """Let the device sleep; return it after the sleep."""
     vault, memory = rig.agent.vault, Memory()
-    asyncio.run(rig.agent.stop(60, memory))
+    asyncio.run(leave(rig.agent, 60, memory))
     again = Vault(vault.store, vault._root)
     again.open()
     generation = again.generation

@@ -166,7 +166,7 @@ class Bench:
     def __init__(self, app, boot=5, generation=9, authority=False, nonce_key=bytes(32)):
         self.app = app
         self.generation = generation
-        self.counter = HelloCounter(boot, nonce_key, lambda: self.generation)
+        self.counter = HelloCounter(boot, nonce_key, self)
         self.session = Session(app.names, app.appid, app.key, self.counter, POLICY, authority)
         self.ran = []
         self.jobs = []
