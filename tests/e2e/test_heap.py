@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fleet_kit import DEVICE, PROBE, Board, World
 
-# On the unix port, whose words are 64 bits wide: about twice what a board needs. With 171 KB one of
-# four finds its heap in pieces when it connects anew, with 172 none of sixty does.
+# On the unix port, whose words are 64 bits wide: about twice what a board needs. With 171 KB one
+# of four finds its heap in pieces when it connects anew, with 172 none of sixty does.
 AGENT_HEAP = "176k"
 # Enough for anything: what is counted in it is not its size.
 ROOMY_HEAP = "200k"
