@@ -191,11 +191,12 @@ async def shake(link: "Link", host: str, first: bytes, start: int, deadline_ms: 
         link.close()  # the code that explains the failure needs the buffers' memory
         from . import failures
 
-        failure = failures.of_handshake(
-            verifier, error, link.clock.now(), _is_address(host), meter.first, meter.last
-        )
-        unload("warden.net.failures")
-        raise failure
+        try:
+            raise failures.of_handshake(
+                verifier, error, link.clock.now(), _is_address(host), meter.first, meter.last
+            )
+        finally:
+            unload("warden.net.failures")
 
 
 def _is_address(host: str) -> bool:

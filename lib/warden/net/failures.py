@@ -22,6 +22,10 @@ _RECORDS = const((20, 21, 22, 23))
 _HTTP = const(72)
 _TOO_LARGE = const(-28928)  # MBEDTLS_ERR_SSL_BAD_INPUT_DATA: above MBEDTLS_SSL_IN_CONTENT_LEN
 _UNFIT = const(-31232)  # MBEDTLS_ERR_SSL_BAD_CERTIFICATE, such as one for clients only
+# No memory left for SSL (MicroPython makes it ENOMEM), X.509, PK, ECP, MD, a cipher.
+_NO_MEMORY = const((12, -10368, -16256, -19840, -20864, -24960))
+# Nor for big numbers and ASN.1: alone and positive, or in the lowest bits of another code.
+_NO_MEMORY_LOW = const((16, 106))
 _ALERTED = const(-30592)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
 # handshake_failure, protocol_version, insufficient_security (RFC 5246 §7.2): no common cipher or
 # version.
@@ -37,6 +41,7 @@ def of_handshake(
     now: the clock's time, unix seconds. address: whether the server's name is an IP address.
     first: the first byte that came from the server, 0 for none.
     alert: the description of the server's fatal alert (RFC 5246 §7.2), if it sent one.
+    Raises as explain().
     """
     code = explain(verifier, error, now)
     if verifier.pinned == 1 and hasattr(verifier.trust, "refused"):
@@ -61,9 +66,14 @@ def of_handshake(
 
 
 def explain(verifier: "Verifier", error: Exception, now: int) -> str:
-    """Return the code of a failed hand-shake; the parameters are those of of_handshake()."""
+    """Return the code of a failed hand-shake; the parameters are those of of_handshake().
+
+    Raises MemoryError where the TLS stack had no memory.
+    """
     if verifier.refusal:
         return verifier.refusal
+    if isinstance(error, OSError) and _is_memory(error.errno):
+        raise MemoryError
     if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
         # A lost line, or a peer without the certificate's key, is no reason to refuse the
         # certificate.
@@ -88,3 +98,8 @@ def explain(verifier: "Verifier", error: Exception, now: int) -> str:
     # The callback sees our CA above a leaf that it did not sign, too: the stack's words differ
     # from those of a wrong name (CN).
     return "certificate-name" if "CN" in words else "certificate-untrusted"
+
+
+def _is_memory(number: int) -> bool:
+    low = number if number > 0 else -number & 127
+    return number in _NO_MEMORY or low in _NO_MEMORY_LOW

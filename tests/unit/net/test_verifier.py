@@ -1,5 +1,6 @@
 """The certificate callback: what it refuses, that it never raises, and the codes of refusals."""
 
+import errno
 import hashlib
 
 from harness import check, equal, raises
@@ -110,6 +111,27 @@ def test_explanations():
     for number in (-8320, -8960, -9774, -12288, -12393):
         equal(explain(Verifier(TRUST), OSError(number), 0), "certificate-unsupported")
     for number in (-8319, -12416, -30592):
+        equal(explain(Verifier(TRUST), OSError(number), 0), "tls-failed")
+
+
+def test_a_hand_shake_without_memory():
+    """What mbedTLS 3.6 says when its allocator fails (its headers; modtls_mbedtls.c turns the
+    smallest and that of SSL into positive numbers)."""
+    ssl, x509, pk, ecp, md, cipher = errno.ENOMEM, -0x2880, -0x3F80, -0x4D80, -0x5180, -0x6180
+    mpi, asn1 = 0x10, 0x6A
+    added = (-0x2180 - asn1, -0x3B00 - asn1, -0x4280 - mpi)
+    for number in (ssl, x509, pk, ecp, md, cipher, mpi, asn1) + added:
+        try:
+            explain(Verifier(TRUST), OSError(number), 0)
+            check(False, str(number))
+        except MemoryError:
+            pass
+    # What the callback refused stays refused, whatever the stack makes of it.
+    refused = Verifier(TRUST)
+    refused.refusal = "pin-mismatch"
+    equal(explain(refused, OSError(ssl), 0), "pin-mismatch")
+    # Positive numbers are the socket's own above that.
+    for number in (128 + mpi, 128 + asn1):
         equal(explain(Verifier(TRUST), OSError(number), 0), "tls-failed")
 
 
