@@ -74,7 +74,9 @@ GROUPS = (
     # What only some fleets use, and then throughout, with what others load for a moment.
     Group("plain", "session.plain crypto.rsa wire.sbv2"),
     Group("erase", "agent.tamper vault.wipe vault.rekey hal.erase_files"),
-    Group("certificate", "net.client_certificate rotation.certificate crypto.p256_key"),
+    # Each hand-shake needs it, and nothing of what makes a new key.
+    Group("certificate", "net.client_certificate"),
+    Group("new_certificate", "rotation.certificate crypto.p256_key"),
     Group(
         "manifest",
         "ota.manifest_verify ota.key_table rotation.pins_file"

@@ -72,7 +72,7 @@ def explain(verifier: "Verifier", error: Exception, now: int) -> str:
     """
     if verifier.refusal:
         return verifier.refusal
-    if isinstance(error, OSError) and _is_memory(error.errno):
+    if isinstance(error, OSError) and _is_memory(error.errno or 0):
         raise MemoryError
     if isinstance(error, OSError) and error.errno != _VERIFY_FAILED:
         # A lost line, or a peer without the certificate's key, is no reason to refuse the

@@ -20,6 +20,7 @@ Aborted       over: the same manifest may be sent again, and goes on where this 
 Each module is loaded for its state: what verifies a manifest takes 40 KB on the unix port.
 """
 
+import gc
 import sys
 
 from .. import unload
@@ -81,6 +82,15 @@ class Update:
             self._wipe()
             self.plan = None
             raise
+        from ..wire.suit_plan import copied
+
+        # It lives on, and would leave a hand-shake no large piece where what verified it lay.
+        gc.collect()
+        self.plan = copied(self.plan)
+        if self.key is not None:
+            key = bytearray(self.key)
+            self._wipe()
+            self.key = key
         self.state = "Downloading"
 
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:

@@ -6,8 +6,25 @@ A plan lives through the whole download; with more in this module, that code wou
 from micropython import const
 
 TYPE_CHECKING = const(False)
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ENVELOPE = 8192
+
+
+def copied(value: "Any") -> "Any":
+    """Return a copy of a plan, or of a part of one, in memory of its own."""
+    kind = type(value)
+    if kind is list:
+        return [copied(item) for item in value]
+    if kind is bytes:
+        return bytes(memoryview(value))
+    if kind is not Plan and kind is not Image:
+        return value
+    made = kind()
+    for name, item in value.__dict__.items():
+        setattr(made, name, copied(item))
+    return made
 
 
 class Image:

@@ -11,7 +11,7 @@ import vfs
 from harness import check, equal, raises
 from test_download import NEW, OLD, installed
 from test_service import Device, install, order, run, verifiers
-from update_kit import envelope
+from update_kit import Key, envelope
 from warden.errors import PeerError, StoreError
 from warden.ota import deferred, service
 from warden.ota import result as results
@@ -41,6 +41,24 @@ def start(board, make=None):
     device = Device(board)
     board.outcome = outcome
     return device, service.UpdateService(device, outcome, board.running)
+
+
+def test_a_plan_does_not_lie_behind_what_verified_it():
+    """It lives for the whole download, and each hand-shake needs a large piece of the heap."""
+    board = installed()
+    defers(board)
+    places = []
+
+    class Verifier(Key):
+        def verify(self, digest, signature):
+            garbage = [bytearray(16) for _ in range(20000)]  # fills every hole
+            places.append(id(garbage[-1]))
+            return super().verify(digest, signature)
+
+    plan = start(board, lambda keys: [Verifier()])[1]._update.plan
+    check(plan is not None and len(places) == 1)
+    for one in (plan, plan.images, plan.images[0], plan.digest, plan.images[0].digest):
+        check(id(one) < places[0], repr(one))
 
 
 def short_of_memory(one, **args):
