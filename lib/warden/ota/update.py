@@ -73,6 +73,7 @@ class Update:
         """
         try:
             run_transient(self._verify, vault, slots, running)
+            self._move()
         except WardenError as error:
             # After a fault of the flash, or at the wrong moment, the same one may come again.
             again = isinstance(error, LinkError) or not isinstance(error, PeerError)
@@ -82,15 +83,6 @@ class Update:
             self._wipe()
             self.plan = None
             raise
-        from ..wire.suit_plan import copied
-
-        # It lives on, and would leave a hand-shake no large piece where what verified it lay.
-        gc.collect()
-        self.plan = copied(self.plan)
-        if self.key is not None:
-            key = bytearray(self.key)
-            self._wipe()
-            self.key = key
         self.state = "Downloading"
 
     def _verify(self, vault: "Vault", slots: "Slots", running: "int | None") -> None:
@@ -108,6 +100,20 @@ class Update:
         self.key = content_key(vault, plan, self.wrapped)
         key_table.keep(vault, slots, made, spare)
         self.plan = plan
+
+    def _move(self) -> None:
+        """Copy what lives on to the front of the heap. MemoryError.
+
+        Between the pieces of what verified it, it would leave a hand-shake no large one.
+        """
+        from ..wire.suit_plan import copied
+
+        gc.collect()
+        self.plan = copied(self.plan)
+        if self.key is not None:
+            key = bytearray(self.key)
+            self._wipe()
+            self.key = key
 
     def waits(self) -> bool:
         """Return whether the manifest is verified and the download not begun."""

@@ -18,6 +18,7 @@ from warden.ota import result as results
 from warden.ota import update as update_module
 from warden.ota.slots import CONFIRMED, EMPTY, STAGED, TRIAL, SlotRecord
 from warden.vault import Vault
+from warden.wire import suit_plan
 
 HEAP = "8m"
 
@@ -43,11 +44,12 @@ def start(board, make=None):
     return device, service.UpdateService(device, outcome, board.running)
 
 
-def test_a_plan_does_not_lie_behind_what_verified_it():
+def test_what_lives_on_does_not_lie_behind_what_verified_it():
     """It lives for the whole download, and each hand-shake needs a large piece of the heap."""
-    board = installed()
-    defers(board)
-    places = []
+    from test_payload import board_of, release, wrapped
+
+    board, made, places = board_of(), release(), []
+    short_of_memory(start(board)[1], envelope=made, key=wrapped(made))
 
     class Verifier(Key):
         def verify(self, digest, signature):
@@ -55,10 +57,31 @@ def test_a_plan_does_not_lie_behind_what_verified_it():
             places.append(id(garbage[-1]))
             return super().verify(digest, signature)
 
-    plan = start(board, lambda keys: [Verifier()])[1]._update.plan
-    check(plan is not None and len(places) == 1)
-    for one in (plan, plan.images, plan.images[0], plan.digest, plan.images[0].digest):
+    update = start(board, lambda keys: [Verifier()])[1]._update
+    plan, image = update.plan, update.plan.images[0]
+    equal((len(places), len(update.key)), (1, 32))
+    for one in (plan, plan.images, plan.digest, image, image.digest, image.encryption, update.key):
         check(id(one) < places[0], repr(one))
+    board.off()
+
+
+def test_a_verification_without_memory_for_what_lives_on():
+    from test_payload import board_of, release, wrapped
+
+    board, made = board_of(), release()
+    vault = start(board)[0].vault
+    update = update_module.Update(made, wrapped(made), False)
+    real = suit_plan.copied, update_module.verifiers
+    suit_plan.copied, update_module.verifiers = starved, verifiers
+    try:
+        update.verify(vault, board.running, board.outcome.slot)
+        check(False, "it had memory")
+    except MemoryError:
+        pass
+    finally:
+        suit_plan.copied, update_module.verifiers = real
+    equal((update.plan, update.key, update.state), (None, None, ""))
+    board.off()
 
 
 def short_of_memory(one, **args):
