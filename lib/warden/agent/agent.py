@@ -177,6 +177,7 @@ class Agent:
             self.wakeup.set()
             if failed is not None:
                 self._record_failure(failed, began)
+            unload("warden.agent.link_failure")
             wait = self.backoff.next_ms()
             self.log("link-wait", "%d ms" % wait)
             await asyncio.sleep_ms(wait)
@@ -198,7 +199,6 @@ class Agent:
             self._ends = link_failure.record(self, self._ends, error, began_ms)
         except MemoryError:
             pass  # the back-off goes on as before
-        unload("warden.agent.link_failure")
 
     def _check_sessions(self) -> None:
         if self.rotation is not None:

@@ -483,6 +483,15 @@ def test_a_connection_without_memory_asks_updates_to_make_room():
         equal(ota and ota.asked, ota and 1)
 
 
+def test_what_explains_a_hand_shake_goes_where_memory_is_short():
+    from warden.agent import link_failure  # in the build for boards with net/failures.py
+
+    del link_failure
+    Net([(None, False, 1)]).run()
+    for name in ("warden.agent.link_failure", "warden.failures"):
+        check(name not in sys.modules, name)
+
+
 def test_a_heap_in_pieces_restarts_a_board_that_was_connected():
     short, up = [(None, False, 1)], [("link-closed", True, 1)]
     for ends, restarts in (

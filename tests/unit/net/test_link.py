@@ -6,6 +6,7 @@ import io
 import sys
 import time
 
+import harness
 from connecting import unload_connecting
 from harness import check, equal, raises
 from test_verifier import BACKUP, CA, LEAF, PIN
@@ -320,6 +321,24 @@ def test_an_open_link_checks_no_more_certificates():
     net.run(connect)
     for name in ("warden.net.dial", "warden.dial"):  # in the build for boards the second
         check(name not in sys.modules, name)
+
+
+def test_a_stack_without_memory():
+    """No other address is tried."""
+    net = Net(names={2: ["a", "b"]}, places={"a": 0, "b": 0})
+
+    def wrap_socket(raw, **options):
+        raise OSError(errno.ENOMEM)
+
+    net.wrap_socket = wrap_socket
+    try:
+        net.connect()
+        check(False, "connected")
+    except MemoryError:
+        pass
+    equal((net.tried, [raw.closed for raw in net.raws]), (["a"], [1]))
+    # In the build for boards it goes with the agent's part (agent/agent.py).
+    check(harness.built or "warden.net.failures" not in sys.modules)
 
 
 def test_what_follows_is_asked_for_after_the_pin_matched():
