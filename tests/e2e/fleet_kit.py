@@ -303,7 +303,7 @@ def forwarding(world: World, context: ssl.SSLContext, port: int) -> Iterator[Non
                         return
                     (far if ready is near else near).sendall(data)
 
-    with server_kit.listening(server_kit.over_tls(context, handle), port=port):
+    with server_kit.listening(server_kit.over_tls(context, handle), port, side_by_side=True):
         yield
 
 

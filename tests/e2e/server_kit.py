@@ -26,14 +26,26 @@ PATIENCE_S = 300.0
 
 
 @contextlib.contextmanager
-def listening(handler: Handler, port: int = 0) -> Iterator[int]:
-    """The port where each connection is given to handler, one after the other."""
+def listening(handler: Handler, port: int = 0, side_by_side: bool = False) -> Iterator[int]:
+    """The port where each connection is given to handler, one after the other, or side by side: a
+    board that was reset leaves its connection open, and makes another."""
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((HOST, port))
     server.listen(8)
     stopping = threading.Event()
     current: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def give(connection: socket.socket) -> None:
+        # TLS takes the socket over: this second name of it is what can still end it.
+        with connection.dup() as end:
+            current.append(end)
+            # A device that refuses us hangs up: that's an error here, and what the test wants.
+            with connection, contextlib.suppress(OSError):
+                if not stopping.is_set():  # or it began before the end, and is ended by that
+                    handler(connection)
+            current.remove(end)
 
     def serve() -> None:
         while not stopping.is_set():
@@ -42,16 +54,14 @@ def listening(handler: Handler, port: int = 0) -> Iterator[int]:
             except OSError:
                 return
             connection.settimeout(PATIENCE_S)
-            # TLS takes the socket over: this second name of it is what can still end it.
-            with connection.dup() as end:
-                current[:] = [end]
-                # A device that refuses us hangs up: that's an error here, and what the test wants.
-                with connection, contextlib.suppress(OSError):
-                    handler(connection)
-                current.clear()
+            if side_by_side:
+                threads.append(threading.Thread(target=give, args=(connection,), daemon=True))
+                threads[-1].start()
+            else:
+                give(connection)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    threads.append(threading.Thread(target=serve, daemon=True))
+    threads[0].start()
     try:
         yield server.getsockname()[1]
     finally:
@@ -60,8 +70,9 @@ def listening(handler: Handler, port: int = 0) -> Iterator[int]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         server.close()
-        thread.join(PATIENCE_S + 5)
-        assert not thread.is_alive()
+        for thread in threads:
+            thread.join(PATIENCE_S + 5)
+            assert not thread.is_alive()
 
 
 def over_tls(context: ssl.SSLContext, handler: Handler) -> Handler:
